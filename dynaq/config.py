@@ -210,6 +210,12 @@ class CompareConfig(Section):
     window: Count
     late_share: Annotated[float, Field(gt=0, le=1)]
 
+    @model_validator(mode="after")
+    def _window_fits(self) -> Self:
+        if self.window > self.steps:
+            raise ValueError(f"window is {self.window}, but there are only {self.steps} steps")
+        return self
+
 
 class TrackingConfig(Section):
     """Where MLflow keeps runs."""
@@ -246,6 +252,9 @@ class Config(Section):
         ):
             if unknown := [field for field in fields if field not in vectors]:
                 raise ValueError(f"extract.{side}_fields names {unknown}, mongo.{side}_vectors has {list(vectors)}")
+        shown = self.finetune.applicants_per_step * self.agent.slate
+        if self.finetune.labels < shown:
+            raise ValueError(f"finetune.labels is {self.finetune.labels}, but one step asks for {shown}")
         if self.market is not None and self.ingest is not None:
             raise ValueError("market and ingest are both set: a night reads tables or generates them, not both")
         return self
@@ -301,8 +310,9 @@ def _merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in change.items():
         inherited = merged.get(key)
-        mappings = isinstance(inherited, dict) and isinstance(value, dict)
-        merged[key] = _merge(inherited, value) if mappings and key not in _WHOLE else value
+        if isinstance(inherited, dict) and isinstance(value, dict) and key not in _WHOLE:
+            value = _merge(inherited, value)
+        merged[key] = value
     return merged
 
 

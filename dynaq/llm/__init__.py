@@ -1,0 +1,1 @@
+"""An LLM that plays the applicant: prompts, the client, labels, and the offline stand-in."""

@@ -1,0 +1,180 @@
+"""The two training stages before launch: pre-training on the cosine, fine-tuning on LLM feedback.
+
+Each writes a checkpoint under a key made of all its inputs and reuses one that is already there.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dynaq.agents.arms import Arm
+from dynaq.agents.dyna_q import DynaQ
+from dynaq.agents.exploration import epsilon_at
+from dynaq.agents.trainer import Curves, learn
+from dynaq.artifacts import code_version, inputs_key
+from dynaq.config import Config
+from dynaq.data.snapshot import Snapshot
+from dynaq.data.splits import held_out
+from dynaq.mdp.candidates import CandidateSampler
+from dynaq.mdp.environment import TrainingEnvironment
+from dynaq.mdp.features import FeatureSpace
+from dynaq.rewards.cosine import CosineReward
+from dynaq.rewards.llm_feedback import LLMFeedback
+from dynaq.tracking.checkpoint import Checkpoint, CheckpointManifest, load_checkpoint, save_checkpoint
+
+log = logging.getLogger(__name__)
+
+
+def pretrain(config: Config, snapshot: Snapshot, arm: Arm) -> Path:
+    """Train a fresh agent on the cosine reward; returns its checkpoint directory.
+
+    The cosine and the hybrid agent start from the same one.
+    """
+    target = pretrained_path(config, snapshot, arm)
+    if target.exists():
+        return target
+    with one_thread():
+        agent = new_agent(config, snapshot, arm)
+        environment = _environment(config, snapshot, arm, CosineReward(snapshot), config.pretrain.applicants_per_step)
+        curves = learn(
+            agent,
+            environment,
+            config.pretrain.steps,
+            config.pretrain.updates_per_step,
+            lambda step: epsilon_at(step, config.agent.epsilon),
+            arm.seed,
+        )
+    manifest = _manifest(config, snapshot, arm, "pretrain", ["cosine"])
+    return save_checkpoint(target, agent_tensors(agent), manifest, json_curves(curves))
+
+
+def finetune(config: Config, snapshot: Snapshot, arm: Arm, reward: LLMFeedback) -> Path:
+    """Train on LLM feedback, from scratch (``llm``) or from the cosine's weights (``hybrid``).
+
+    Raises:
+        ArtifactError: a hybrid agent finds no pre-trained checkpoint.
+        LabelError, TransientError: labels cannot be had; those already paid for are stored.
+    """
+    target = finetuned_path(config, snapshot, arm, reward.name)
+    if target.exists():
+        return target
+    rewards = ["cosine", reward.name] if arm.agent == "hybrid" else [reward.name]
+    with one_thread():
+        agent = new_agent(config, snapshot, arm)
+        if arm.agent == "hybrid":
+            restore(agent, load_checkpoint(pretrained_path(config, snapshot, arm), snapshot.manifest.digest))
+        budget = config.finetune
+        environment = _environment(config, snapshot, arm, reward, budget.applicants_per_step)
+        curves = learn(
+            agent,
+            environment,
+            budget.labels // (budget.applicants_per_step * config.agent.slate),
+            budget.updates_per_step,
+            lambda step: epsilon_at(step, config.agent.epsilon),
+            arm.seed,
+        )
+    manifest = _manifest(config, snapshot, arm, "finetune", rewards).model_copy(
+        update={"labels": reward.labels_used, "cost": reward.cost()}
+    )
+    return save_checkpoint(target, agent_tensors(agent), manifest, json_curves(curves))
+
+
+def pretrained_path(config: Config, snapshot: Snapshot, arm: Arm) -> Path:
+    """Where the cosine checkpoint of an arm lies, trained or not yet."""
+    shared = Arm("cosine", arm.gamma, arm.seed)
+    return _path(config, snapshot, shared, "pretrain", pretrain=config.pretrain.model_dump())
+
+
+def finetuned_path(config: Config, snapshot: Snapshot, arm: Arm, reward: str) -> Path:
+    """Where the fine-tuned checkpoint of an arm lies, trained or not yet; ``reward`` is the labels' provenance."""
+    inputs: dict[str, Any] = {"finetune": config.finetune.model_dump(), "llm": config.llm.model_dump()}
+    if arm.agent == "hybrid":
+        inputs["pretrain"] = config.pretrain.model_dump()
+    return _path(config, snapshot, arm, "finetune", reward=reward, **inputs)
+
+
+def _path(config: Config, snapshot: Snapshot, arm: Arm, stage: str, **inputs: Any) -> Path:
+    key = inputs_key(
+        snapshot=snapshot.manifest.digest,
+        arm=arm.name,
+        agent=_agent_config(config, arm),
+        split=config.split.model_dump(),
+        code=code_version(),
+        **inputs,
+    )
+    return config.work_path / "checkpoints" / f"{stage}-{arm.name}-{key}"
+
+
+def _agent_config(config: Config, arm: Arm) -> dict[str, Any]:
+    return config.agent.model_dump() | {"gamma": arm.gamma}
+
+
+def _manifest(config: Config, snapshot: Snapshot, arm: Arm, stage: str, rewards: list[str]) -> CheckpointManifest:
+    sections = {name: getattr(config, name).model_dump() for name in ("split", "pretrain", "finetune", "llm")}
+    return CheckpointManifest(
+        stage=stage,
+        agent=arm.agent,
+        gamma=arm.gamma,
+        seed=arm.seed,
+        snapshot=snapshot.manifest.digest,
+        rewards=rewards,
+        labels=0,
+        cost={},
+        config={"agent": _agent_config(config, arm), **sections},
+    )
+
+
+def new_agent(config: Config, snapshot: Snapshot, arm: Arm) -> DynaQ:
+    """An untrained agent of an arm. Arms of one seed start from the same weights, whatever their warm start."""
+    sampler = CandidateSampler(snapshot.manifest.jobs, config.agent.candidates)
+    agent_config = config.agent.model_copy(update={"gamma": arm.gamma})
+    return DynaQ(FeatureSpace.of(snapshot), agent_config, sampler, arm.seed)
+
+
+def _environment(
+    config: Config, snapshot: Snapshot, arm: Arm, reward: CosineReward | LLMFeedback, count: int
+) -> TrainingEnvironment:
+    aside = held_out(snapshot.applicant_ids, config.split.held_out_share, config.seed)
+    pool = torch.tensor(np.flatnonzero(~aside))
+    sampler = CandidateSampler(snapshot.manifest.jobs, config.agent.candidates)
+    return TrainingEnvironment(reward, pool, count, sampler, torch.Generator().manual_seed(arm.seed + 1_000_003))
+
+
+def agent_tensors(agent: DynaQ) -> dict[str, Tensor]:
+    """Weights of the Q-network and the world model, named for a checkpoint."""
+    parts = {"q": agent.q, "world_model": agent.world_model}
+    return {f"{part}.{name}": t.detach().clone() for part, net in parts.items() for name, t in net.state_dict().items()}
+
+
+def restore(agent: DynaQ, checkpoint: Checkpoint) -> None:
+    """Load a checkpoint's weights into an agent and begin a new phase with them."""
+    for part, network in (("q", agent.q), ("world_model", agent.world_model)):
+        prefix = part + "."
+        network.load_state_dict(
+            {name.removeprefix(prefix): t for name, t in checkpoint.tensors.items() if name.startswith(prefix)}
+        )
+    agent.start_phase()
+
+
+def json_curves(curves: Curves) -> dict[str, list[float | None]]:
+    """Curves as JSON holds them: NaN becomes None."""
+    return {name: [v if v == v else None for v in values.tolist()] for name, values in curves.values.items()}
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch compute on one thread: sums then come out the same however many processes share the machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,129 @@
+"""The store of paid labels: one document for each question that was ever answered, never asked again.
+
+What makes two questions the same is the whole key. Labels of another prompt, schema, model or temperature are
+other documents, so they cannot mix.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from pymongo.collection import Collection
+from pymongo.errors import BulkWriteError
+
+from dynaq.data.connection import durable, mongo_errors
+
+_DUPLICATE_KEY = 11000
+_IDS_PER_QUERY = 10_000  # far below the 16 MiB that a query may have
+
+
+class LabelKey(NamedTuple):
+    """A question, exactly as it was asked.
+
+    Attributes:
+        prompt_version, schema_version: of the instructions and of the answer's form.
+        provenance: server kind and model, such as ``openai:gpt-4.1`` or ``rule-sim-v1``.
+        temperature: of sampling.
+        sample: 0 for the first answer to the same question, 1 for the second, ...
+        applicant_hash, job_hash: of the texts that were shown.
+    """
+
+    prompt_version: str
+    schema_version: str
+    provenance: str
+    temperature: float
+    sample: int
+    applicant_hash: str
+    job_hash: str
+
+    @property
+    def digest(self) -> str:
+        """The document's _id: MongoDB's own unique index then is the unique index over the key."""
+        return hashlib.sha256(json.dumps(self).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class LabelRecord:
+    """A stored label: the question, the answer's probabilities, and where it came from.
+
+    Attributes:
+        applicant_id, job_id: of the pair that was asked first; pairs with the same texts share the record.
+        raw_reply: the text that the label was read from.
+        model: as the server reported it.
+        created: UTC.
+    """
+
+    key: LabelKey
+    applicant_id: str
+    job_id: str
+    apply: float
+    save: float
+    ignore: float
+    reason: str
+    raw_reply: str
+    model: str
+    prompt_tokens: int
+    completion_tokens: int
+    latency_s: float
+    created: datetime
+
+
+_ANSWER_FIELDS = [field.name for field in fields(LabelRecord) if field.name != "key"]
+
+
+class LabelStore:
+    """Labels in a MongoDB collection; any number of processes may share it."""
+
+    def __init__(self, collection: Collection[dict[str, Any]]) -> None:
+        """Needs no index of its own, and the collection need not exist."""
+        self._collection = durable(collection)
+
+    def find(self, keys: Iterable[LabelKey]) -> dict[LabelKey, LabelRecord]:
+        """The records of those keys that are stored.
+
+        Raises:
+            TransientError: MongoDB did not answer.
+        """
+        wanted = {key.digest: key for key in keys}
+        ids = list(wanted)
+        found = {}
+        with mongo_errors():
+            for start in range(0, len(ids), _IDS_PER_QUERY):
+                for document in self._collection.find({"_id": {"$in": ids[start : start + _IDS_PER_QUERY]}}):
+                    answer = {name: document[name] for name in _ANSWER_FIELDS}
+                    key = wanted[document["_id"]]
+                    found[key] = LabelRecord(key=key, **answer)
+        return found
+
+    def put(self, records: Sequence[LabelRecord]) -> None:
+        """Write records and return when they are on disk. One that is already there stays as it was.
+
+        Raises:
+            TransientError: MongoDB did not answer.
+        """
+        if not records:
+            return
+        documents = [_document(record) for record in records]
+        with mongo_errors():
+            try:
+                self._collection.insert_many(documents, ordered=False)
+            except BulkWriteError as error:
+                if not _only_duplicates(error):
+                    raise
+
+
+def _document(record: LabelRecord) -> dict[str, Any]:
+    answer = asdict(record)
+    del answer["key"]
+    return {"_id": record.key.digest, **record.key._asdict(), **answer}
+
+
+def _only_duplicates(error: BulkWriteError) -> bool:
+    details = error.details
+    codes = {failed["code"] for failed in details.get("writeErrors", [])}
+    return codes == {_DUPLICATE_KEY} and not details.get("writeConcernErrors")

@@ -1,0 +1,52 @@
+"""States and actions as the networks see them: concatenated field vectors, each at unit scale."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dynaq.data.snapshot import Snapshot
+
+
+@dataclass(frozen=True)
+class FeatureSpace:
+    """Every state and action of a snapshot, and which of their fields speak of the same thing.
+
+    Attributes:
+        states: float32 [N, number of applicant fields x d].
+        actions: float32 [M, number of job fields x d].
+        pairs: (offset in the state, offset in the action) of fields compared elementwise, each d wide.
+        d: size of one field's vector.
+    """
+
+    states: Tensor
+    actions: Tensor
+    pairs: tuple[tuple[int, int], ...]
+    d: int
+
+    @classmethod
+    def of(cls, snapshot: Snapshot) -> FeatureSpace:
+        """Read a snapshot into memory."""
+        manifest = snapshot.manifest
+        d = manifest.dimension
+        if manifest.cosine.kind == "pairs":
+            fields = [(pair[0], pair[1]) for pair in manifest.cosine.pairs]
+        else:
+            fields = list(zip(manifest.applicant_fields, manifest.job_fields, strict=True))
+        pairs = tuple((manifest.applicant_fields.index(a) * d, manifest.job_fields.index(j) * d) for a, j in fields)
+        return cls(_unit_scale(snapshot.applicants, d), _unit_scale(snapshot.jobs, d), pairs, d)
+
+
+def _unit_scale(rows: NDArray[np.float32], d: int) -> Tensor:
+    """Give each field of each row length sqrt(d), so that a component is of order 1 as network initialisers expect.
+
+    Sentence vectors of length 1 have components near 1/sqrt(d) = 0.05; a first layer of default initialisation
+    then sees almost nothing and the first thousand updates are spent growing weights.
+    """
+    fields = torch.tensor(np.asarray(rows)).reshape(len(rows), -1, d)
+    scaled: Tensor = torch.nn.functional.normalize(fields, dim=2) * d**0.5
+    return scaled.reshape(len(rows), -1)

@@ -1,0 +1,148 @@
+"""MLflow: one parent run a night, a child run for each agent and seed.
+
+The client is used directly, never the fluent API: no global state, and curves go in batches (a metric a call costs
+thirty times as much).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param
+from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+from dynaq.config import Config
+from dynaq.errors import TransientError
+
+_BATCH = 1000  # metrics in one request: MLflow's own limit
+
+
+class Tracker:
+    """Writes a night into MLflow.
+
+    Args:
+        config: names the experiment and the store: tracking.uri, else MLFLOW_TRACKING_URI, else SQLite in workdir.
+    """
+
+    def __init__(self, config: Config) -> None:
+        uri = tracking_uri(config)
+        if uri.startswith("sqlite:"):
+            config.work_path.mkdir(parents=True, exist_ok=True)
+        self._client = MlflowClient(tracking_uri=uri)
+        with _mlflow_errors():
+            self._experiment = self._experiment_id(config, local=uri.startswith("sqlite:"))
+
+    def _experiment_id(self, config: Config, local: bool) -> str:
+        name = config.tracking.experiment
+        found = self._client.get_experiment_by_name(name)
+        if found is not None:
+            return str(found.experiment_id)
+        location = (config.work_path / "mlartifacts").as_uri() if local else None
+        try:
+            return str(self._client.create_experiment(name, artifact_location=location))
+        except MlflowException:  # another process was first
+            found = self._client.get_experiment_by_name(name)
+            if found is None:
+                raise
+            return str(found.experiment_id)
+
+    def start_night(self, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
+        """Open the parent run; returns its id."""
+        with _mlflow_errors():
+            run = self._client.create_run(self._experiment, run_name=name, tags=dict(tags))
+            self._log_params(run.info.run_id, params)
+        return str(run.info.run_id)
+
+    def log_child(
+        self,
+        parent: str,
+        name: str,
+        params: Mapping[str, Any],
+        tags: Mapping[str, str],
+        metrics: Mapping[str, float],
+        curves: Mapping[str, list[float | None]],
+        directories: Mapping[str, Path],
+    ) -> str:
+        """Log a whole (agent, seed) run; returns its id.
+
+        Args:
+            parent: the night it belongs to.
+            name: of the run.
+            params: knobs.
+            tags: provenance.
+            metrics: single figures.
+            curves: values by step; None is left out.
+            directories: artifact path -> directory to upload.
+        """
+        with _mlflow_errors():
+            run = self._client.create_run(self._experiment, run_name=name, tags={MLFLOW_PARENT_RUN_ID: parent, **tags})
+            run_id = str(run.info.run_id)
+            self._log_params(run_id, params)
+            self._log_curves(run_id, {**{key: [value] for key, value in metrics.items()}, **curves})
+            for place, directory in directories.items():
+                self._client.log_artifacts(run_id, str(directory), place)
+            self._client.set_terminated(run_id)
+        return run_id
+
+    def log_metrics(self, run_id: str, metrics: Mapping[str, float]) -> None:
+        """Add single figures to a run."""
+        with _mlflow_errors():
+            self._log_curves(run_id, {key: [value] for key, value in metrics.items()})
+
+    def log_report(self, run_id: str, directory: Path) -> None:
+        """Add the files of a report to a run."""
+        with _mlflow_errors():
+            self._client.log_artifacts(run_id, str(directory), "report")
+
+    def end_night(self, run_id: str, succeeded: bool) -> None:
+        """Close the parent run as finished or failed."""
+        with _mlflow_errors():
+            self._client.set_terminated(run_id, status="FINISHED" if succeeded else "FAILED")
+
+    def _log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
+        self._client.log_batch(run_id, params=[Param(key, str(value)) for key, value in params.items()])
+
+    def _log_curves(self, run_id: str, curves: Mapping[str, list[float | None]]) -> None:
+        now = int(time.time() * 1000)
+        points = [
+            Metric(name, value, now, step)
+            for name, values in curves.items()
+            for step, value in enumerate(values)
+            if value is not None
+        ]
+        for start in range(0, len(points), _BATCH):
+            self._client.log_batch(run_id, metrics=points[start : start + _BATCH])
+
+
+def tracking_uri(config: Config) -> str:
+    """Address of the MLflow store; it may hold credentials, so it is never printed."""
+    return config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{config.work_path / 'mlflow.db'}"
+
+
+def flat_params(config: Config) -> dict[str, Any]:
+    """Every knob under its dotted key; paths keep their ``${NAME}``, and there are no secrets in a configuration."""
+
+    def walk(prefix: str, node: Any) -> Iterator[tuple[str, Any]]:
+        if isinstance(node, dict) and node:
+            for key, value in node.items():
+                yield from walk(f"{prefix}.{key}" if prefix else key, value)
+        else:
+            yield prefix, node
+
+    return dict(walk("", config.model_dump(exclude={"tracking": {"uri"}})))
+
+
+@contextmanager
+def _mlflow_errors() -> Iterator[None]:
+    """MLflow that does not answer may answer later; its message may hold the address, so only its code is kept."""
+    try:
+        yield
+    except MlflowException as error:
+        raise TransientError(f"MLflow refused or did not answer ({error.error_code})") from None

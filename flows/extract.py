@@ -1,0 +1,28 @@
+"""A snapshot of the embedding collections."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, get_run_logger
+
+from dynaq.config import load_config
+from dynaq.data.snapshot import open_snapshot
+from tasks.extract import take_snapshot
+
+
+@flow
+def extract(config: str = "configs/demo.yaml", overrides: dict[str, Any] | None = None) -> Path:
+    """Extract a snapshot from MongoDB; returns its directory."""
+    settings = load_config(config, overrides)
+    path = take_snapshot(settings)
+    manifest = open_snapshot(path).manifest
+    get_run_logger().info(
+        "snapshot %s: %d applicants, %d jobs, quarantined %s",
+        path.name,
+        manifest.applicants,
+        manifest.jobs,
+        manifest.quarantined or "none",
+    )
+    return path

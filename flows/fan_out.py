@@ -1,0 +1,23 @@
+"""Many tasks at once, in processes: threads would share torch's global seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from prefect import Task
+from prefect.task_runners import ProcessPoolTaskRunner
+
+K = TypeVar("K")
+
+
+def fan_out(task: Task[..., Any], calls: Mapping[K, dict[str, Any]], processes: int) -> dict[K, Any]:
+    """Run a task once for each set of arguments, at most so many processes at a time.
+
+    All are run to their end before the first error is raised, so that what has finished is there for the next try.
+    """
+    with ProcessPoolTaskRunner(max_workers=min(processes, max(len(calls), 1))) as runner:
+        futures = {key: runner.submit(task, arguments) for key, arguments in calls.items()}
+        for future in futures.values():
+            future.wait()
+        return {key: future.result() for key, future in futures.items()}

@@ -1,0 +1,27 @@
+"""Pre-training on the cosine reward."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+
+from dynaq.agents.arms import Arm, arms
+from dynaq.config import load_config
+from dynaq.data.snapshot import latest_snapshot
+from flows.fan_out import fan_out
+from tasks.train import pretrain_arm
+
+
+@flow
+def pretrain(
+    config: str = "configs/demo.yaml", overrides: dict[str, Any] | None = None, snapshot: Path | None = None
+) -> dict[str, Path]:
+    """Pre-train every seed and discount on a snapshot (the latest one); returns checkpoint directories by arm."""
+    settings = load_config(config, overrides)
+    snapshot = snapshot or latest_snapshot(settings.work_path / "snapshots")
+    calls: dict[Arm, dict[str, Any]] = {
+        arm: {"config": settings, "snapshot": snapshot, "arm": arm} for arm in arms(settings, "cosine")
+    }
+    return {arm.name: path for arm, path in fan_out(pretrain_arm, calls, settings.processes).items()}

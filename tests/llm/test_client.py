@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+import logging
+import socket
+import time
+from collections.abc import Callable, Sequence
+
+import pytest
+from pydantic import SecretStr
+from scripted_server import Response, Script, Served, completion, refusal
+
+from dynaq.config import LLMConfig
+from dynaq.errors import ConfigError, TransientError
+from dynaq.llm.client import Answer, Failure, LabelClient, Reply
+from dynaq.llm.endpoint import Endpoint
+from dynaq.llm.label import LABEL_SCHEMA, Label
+from dynaq.llm.prompt import INSTRUCTIONS, Prompt, build_prompt
+
+KEY = "sk-very-secret-0123456789"
+Serve = Callable[[Script], Served]
+
+
+def prompts(count: int) -> list[Prompt]:
+    built = [build_prompt({"skills": "python"}, {"title": f"Job {number}"}, 100) for number in range(count)]
+    return [prompt for prompt in built if prompt is not None]
+
+
+def at(url: str) -> Endpoint:
+    return Endpoint("gpt-x", SecretStr(url), SecretStr(KEY))
+
+
+def ask(served: Served, config: LLMConfig, count: int = 1) -> list[Reply]:
+    delivered: dict[int, Reply] = {}
+    with LabelClient(at(served.url), config) as client:
+        replies = client.ask(prompts(count), delivered.update)
+    assert delivered == dict(enumerate(replies))
+    return replies
+
+
+def test_a_request_holds_all_that_the_protocol_wants(serve: Serve, llm_config: LLMConfig) -> None:
+    served = serve(lambda _: completion())
+    (reply,) = ask(served, llm_config)
+    assert isinstance(reply, Answer)
+    assert reply.label == Label(0.2, 0.3, 0.5, "skills")
+    assert (reply.model, reply.prompt_tokens, reply.completion_tokens) == ("gpt-x-2025", 300, 20)
+    assert 0 < reply.latency_s < 5
+    (body,) = served.asked
+    assert (body["model"], body["temperature"]) == ("gpt-x", 0.0)
+    assert body["messages"][0] == {"role": "system", "content": INSTRUCTIONS}
+    assert "Job 0" in body["messages"][1]["content"]
+    assert body["response_format"]["type"] == "json_schema"
+    assert body["response_format"]["json_schema"]["strict"] is True
+    assert body["response_format"]["json_schema"]["schema"] == LABEL_SCHEMA
+    assert served.paths == ["/v1/chat/completions"]
+    assert served.headers[0]["authorization"] == f"Bearer {KEY}"
+
+
+def test_azure_is_asked_by_deployment(serve: Serve, llm_config: LLMConfig) -> None:
+    served = serve(lambda _: completion())
+    resource = served.url.removesuffix("/v1")
+    endpoint = Endpoint("deployed", SecretStr(resource), SecretStr(KEY), azure_version="2025-01-01")
+    with LabelClient(endpoint, llm_config) as client:
+        (reply,) = client.ask(prompts(1), lambda _: None)
+    assert isinstance(reply, Answer)
+    assert served.paths == ["/openai/deployments/deployed/chat/completions?api-version=2025-01-01"]
+    assert served.headers[0]["api-key"] == KEY
+
+
+def test_replies_keep_their_order_and_calls_their_bound(serve: Serve, llm_config: LLMConfig) -> None:
+    def slow_for_some(number: int) -> Response:
+        time.sleep(0.1 if number % 3 == 0 else 0.01)
+        return completion() if number % 2 else completion("no label")
+
+    served = serve(slow_for_some)
+    replies = ask(served, llm_config.model_copy(update={"concurrency": 4}), 20)
+    by_title = {body["messages"][1]["content"]: number for number, body in enumerate(served.asked)}
+    for prompt, reply in zip(prompts(20), replies, strict=True):
+        number = by_title[prompt.messages[1]["content"]]
+        assert isinstance(reply, Answer if number % 2 else Failure)
+    assert len(served.asked) == 20
+    assert served.most_in_flight == 4
+
+
+@pytest.mark.parametrize(
+    ("answer", "failure"),
+    [
+        (completion("{"), Failure("invalid json", 300, 20)),
+        (completion('{"apply": 2, "save": 0, "ignore": 0, "reason": "pay"}'), Failure("invalid label", 300, 20)),
+        (completion('{"apply": 0.2, "sa', finish="length"), Failure("truncated", 300, 20)),
+        (completion(refusal="I will not play anyone."), Failure("refusal", 300, 20)),
+        (completion("", finish="content_filter"), Failure("refusal", 300, 20)),
+        (completion(""), Failure("empty reply", 300, 20)),
+        (completion([{"type": "text"}]), Failure("invalid reply", 300, 20)),
+        (Response(200, b'{"choices": []}'), Failure("invalid reply")),
+        (Response(200, b'{"choices": [{"message": null}]}'), Failure("invalid reply")),
+        (Response(200, b"[]"), Failure("invalid reply")),
+        (Response(200, b"null"), Failure("invalid reply")),
+        (Response(200, b'{"choices": ['), Failure("invalid reply")),
+        (Response(200, b"<html>Welcome</html>", {"Content-Type": "text/html"}), Failure("invalid reply")),
+        (Response(200, completion().body, cut=30), Failure("connection")),
+        (refusal(400, f"bad key {KEY}", "unsupported_value"), Failure("http 400 unsupported_value")),
+        (refusal(400, "bad", f"key {KEY}"), Failure("http 400")),
+        (refusal(429, "pay first", "insufficient_quota"), Failure("http 429 insufficient_quota")),
+        (Response(502, b"<html>Bad gateway</html>"), Failure("http 502")),
+    ],
+)
+def test_a_failure_is_of_a_kind_and_never_a_label(
+    serve: Serve, llm_config: LLMConfig, answer: Response, failure: Failure
+) -> None:
+    assert ask(serve(lambda _: answer), llm_config) == [failure]
+
+
+def test_a_server_that_hangs_is_a_timeout(serve: Serve, llm_config: LLMConfig) -> None:
+    def hang(_: int) -> Response:
+        time.sleep(0.6)
+        return completion()
+
+    started = time.perf_counter()
+    assert ask(serve(hang), llm_config.model_copy(update={"timeout_s": 0.2})) == [Failure("timeout")]
+    assert time.perf_counter() - started < 0.6
+
+
+def test_no_server_is_a_connection_failure(llm_config: LLMConfig) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
+    assert ask(Served(url), llm_config, 3) == [Failure("connection")] * 3
+
+
+@pytest.mark.parametrize(
+    "first", [refusal(500, "oops"), Response(200, completion().body, cut=30), refusal(429, "slow down")]
+)
+def test_what_may_pass_is_retried(serve: Serve, llm_config: LLMConfig, first: Response) -> None:
+    served = serve(lambda number: completion() if number else first)
+    (reply,) = ask(served, llm_config.model_copy(update={"max_retries": 1}))
+    assert isinstance(reply, Answer)
+    assert len(served.asked) == 2
+
+
+def test_retry_after_is_honoured(serve: Serve, llm_config: LLMConfig) -> None:
+    asked_at = []
+
+    def busy_once(number: int) -> Response:
+        asked_at.append(time.perf_counter())
+        return completion() if number else refusal(429, "slow down", **{"Retry-After": "1"})
+
+    (reply,) = ask(serve(busy_once), llm_config.model_copy(update={"max_retries": 1}))
+    assert isinstance(reply, Answer)
+    assert asked_at[1] - asked_at[0] >= 1
+
+
+def test_retries_are_one_layer_and_only_for_what_may_pass(serve: Serve, llm_config: LLMConfig) -> None:
+    config = llm_config.model_copy(update={"max_retries": 1})
+    failing, wrong, unreadable = (
+        serve(lambda _: refusal(503, "")),
+        serve(lambda _: refusal(400, "")),
+        serve(lambda _: completion("{")),
+    )
+    for served, calls in ((failing, 2), (wrong, 1), (unreadable, 1)):
+        ask(served, config)
+        assert len(served.asked) == calls
+
+
+@pytest.mark.parametrize(
+    ("status", "named"), [(401, "OPENAI_API_KEY"), (403, "OPENAI_API_KEY"), (404, "'gpt-x'.*DYNAQ_LLM_MODEL")]
+)
+def test_a_refused_key_or_unknown_model_stops_at_once(
+    serve: Serve, llm_config: LLMConfig, status: int, named: str
+) -> None:
+    served = serve(lambda number: completion() if number < 10 else refusal(status, f"Incorrect key: {KEY}"))
+    delivered: dict[int, Reply] = {}
+    with LabelClient(at(served.url), llm_config) as client, pytest.raises(ConfigError, match=named) as caught:
+        client.ask(prompts(200), delivered.update)
+    assert len(delivered) == 10, "paid for, so delivered"
+    assert 10 < len(served.asked) <= 10 + llm_config.concurrency
+    assert KEY not in str(caught.value)
+    assert served.url not in str(caught.value)
+    assert caught.value.__suppress_context__
+
+
+def test_an_error_of_the_store_stops_asking(serve: Serve, llm_config: LLMConfig) -> None:
+    def store(_: Sequence[tuple[int, Reply]]) -> None:
+        raise TransientError("the store is gone")
+
+    served = serve(lambda _: completion())
+    with LabelClient(at(served.url), llm_config) as client, pytest.raises(TransientError, match="store is gone"):
+        client.ask(prompts(200), store)
+    assert len(served.asked) <= llm_config.concurrency
+
+
+def test_no_call_starts_before_the_reply_before_it_is_stored(serve: Serve, llm_config: LLMConfig) -> None:
+    served = serve(lambda _: completion())
+    stored = 0
+    unstored = []
+
+    def store(arrived: Sequence[tuple[int, Reply]]) -> None:
+        nonlocal stored
+        time.sleep(0.02)
+        unstored.append(len(served.asked) - stored)
+        stored += len(arrived)
+
+    with LabelClient(at(served.url), llm_config) as client:
+        client.ask(prompts(40), store)
+    assert stored == 40
+    assert max(unstored) <= llm_config.concurrency
+    assert len(unstored) < 20, "replies that arrive together are stored together"
+
+
+def test_one_client_serves_many_batches(serve: Serve, llm_config: LLMConfig) -> None:
+    served = serve(lambda _: completion())
+    with LabelClient(at(served.url), llm_config) as client:
+        assert client.ask([], lambda _: None) == []
+        for _ in range(3):
+            assert len(client.ask(prompts(2), lambda _: None)) == 2
+    assert len(served.asked) == 6
+
+
+def test_logs_and_reprs_hold_no_key_address_or_prompt(
+    serve: Serve, llm_config: LLMConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    served = serve(lambda number: completion() if number else refusal(500, f"key {KEY}"))
+    with LabelClient(at(served.url), llm_config.model_copy(update={"max_retries": 1})) as client:
+        replies = client.ask(prompts(3), lambda _: None)
+        shown = f"{caplog.text} {client!r} {vars(client)} {replies}"
+    for secret in (KEY, served.url.removeprefix("http://"), "Job 1"):
+        assert secret not in shown

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import pytest
+
+from dynaq.errors import ConfigError
+from dynaq.llm.endpoint import resolve_endpoint, rule_sim_endpoint
+
+KEY = "sk-very-secret-0123456789"
+URL = "https://resource-of-ours.example"
+OPENAI = {"OPENAI_API_KEY": KEY, "DYNAQ_LLM_MODEL": "gpt-x"}
+AZURE = {
+    "AZURE_OPENAI_ENDPOINT": URL,
+    "AZURE_OPENAI_API_KEY": KEY,
+    "OPENAI_API_VERSION": "2025-01-01",
+    "DYNAQ_LLM_MODEL": "deployed",
+}
+
+
+def test_nothing_set_is_no_endpoint() -> None:
+    assert resolve_endpoint({}) is None
+    assert resolve_endpoint({"OPENAI_API_KEY": " ", "DYNAQ_LLM_MODEL": ""}) is None
+
+
+@pytest.mark.parametrize(
+    ("environ", "provenance", "url", "key"),
+    [
+        (OPENAI, "openai:gpt-x", "https://api.openai.com/v1", KEY),
+        (
+            OPENAI | {"OPENAI_BASE_URL": f"{URL}/v1", "OPENAI_API_KEY": f"{KEY}\n"},
+            "openai:gpt-x",
+            f"{URL}/v1",
+            KEY,
+        ),
+        (
+            {"OPENAI_BASE_URL": "http://[::1]:8000/v1", "DYNAQ_LLM_MODEL": "q"},
+            "openai:q",
+            "http://[::1]:8000/v1",
+            "none",
+        ),
+        (AZURE, "azure:deployed", URL, KEY),
+    ],
+)
+def test_a_whole_setting(environ: dict[str, str], provenance: str, url: str, key: str) -> None:
+    endpoint = resolve_endpoint(environ)
+    assert endpoint is not None
+    assert endpoint.provenance == provenance
+    assert (endpoint.url.get_secret_value(), endpoint.key.get_secret_value()) == (url, key)
+    assert KEY not in repr(endpoint)
+    assert "example" not in f"{endpoint} {endpoint!r}"
+
+
+@pytest.mark.parametrize(
+    ("environ", "named"),
+    [
+        ({"OPENAI_API_KEY": KEY}, "DYNAQ_LLM_MODEL"),
+        ({"OPENAI_BASE_URL": URL}, "DYNAQ_LLM_MODEL"),
+        ({"DYNAQ_LLM_MODEL": "gpt-x"}, "OPENAI_API_KEY or OPENAI_BASE_URL"),
+        ({"AZURE_OPENAI_ENDPOINT": URL}, "DYNAQ_LLM_MODEL and AZURE_OPENAI_API_KEY and OPENAI_API_VERSION"),
+        ({"OPENAI_API_VERSION": "2025-01-01"}, "AZURE_OPENAI_ENDPOINT"),
+        ({name: value for name, value in AZURE.items() if name != "DYNAQ_LLM_MODEL"}, "DYNAQ_LLM_MODEL"),
+        (
+            {name: value for name, value in AZURE.items() if name != "AZURE_OPENAI_API_KEY"},
+            "AZURE_OPENAI_API_KEY",
+        ),
+        (AZURE | OPENAI, "unset"),
+        (OPENAI | {"OPENAI_BASE_URL": "secret.example/v1"}, "OPENAI_BASE_URL"),
+        (OPENAI | {"OPENAI_BASE_URL": "http://secret.example:99999/v1"}, "OPENAI_BASE_URL"),
+        (OPENAI | {"OPENAI_BASE_URL": "http://[secret/v1"}, "OPENAI_BASE_URL"),
+        (OPENAI | {"OPENAI_API_KEY": "sk-secret\xe9"}, "OPENAI_API_KEY"),
+        (OPENAI | {"OPENAI_API_KEY": "sk-secret two"}, "OPENAI_API_KEY"),
+    ],
+)
+def test_half_a_setting_is_an_error_and_never_the_stand_in(environ: dict[str, str], named: str) -> None:
+    with pytest.raises(ConfigError, match=named) as caught:
+        resolve_endpoint(environ)
+    assert "secret" not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert URL not in str(caught.value)
+
+
+def test_the_stand_in_is_named_for_what_it_is() -> None:
+    assert rule_sim_endpoint("http://127.0.0.1:1/v1").provenance == "rule-sim-v1"
+    by_hand = resolve_endpoint({"OPENAI_BASE_URL": "http://127.0.0.1:1/v1", "DYNAQ_LLM_MODEL": "rule-sim-v1"})
+    assert by_hand is not None
+    assert by_hand.provenance == "rule-sim-v1"
