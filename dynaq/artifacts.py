@@ -6,11 +6,14 @@ that name. This is how a crashed flow run goes on where it stopped.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import secrets
 import shutil
-import uuid
+import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -19,7 +22,8 @@ from typing import Any
 
 from dynaq import __version__
 
-_STALE = ".writing-"
+_ASIDE = ".writing"
+_DAY_S = 24 * 3600
 
 
 def inputs_key(**inputs: Any) -> str:
@@ -42,30 +46,62 @@ def code_version() -> str:
 def publish(target: Path) -> Iterator[Path]:
     """Yield an empty directory to fill, then rename it to ``target`` in one step.
 
-    Two processes that write the same target write the same content, so the first one wins and the other's is dropped.
+    Two processes that write the same target write the same content: the first wins, the other's is dropped.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    aside = target.parent / f"{_STALE}{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    aside.mkdir()
+    with staged(target.parent) as directory:
+        yield directory
+        rename_whole(directory, target)
+
+
+@contextmanager
+def staged(root: Path) -> Iterator[Path]:
+    """A fresh directory under root, gone afterwards unless renamed; what dead runs left there is removed first."""
+    root.mkdir(parents=True, exist_ok=True)
+    for left_over in root.glob(f"{_ASIDE}@*"):
+        if _is_dead(left_over):
+            shutil.rmtree(left_over, ignore_errors=True)
+    directory = root / "@".join([_ASIDE, socket.gethostname(), str(os.getpid()), secrets.token_hex(4)])
+    directory.mkdir()
     try:
-        yield aside
-        for file in aside.rglob("*"):
-            if file.is_file():
-                with file.open("rb") as handle:
-                    os.fsync(handle.fileno())
-        if not target.exists():
-            try:
-                aside.rename(target)
-            except OSError:
-                if not target.exists():
-                    raise
+        yield directory
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(directory, ignore_errors=True)
 
 
-def remove_leftovers(root: Path) -> None:
-    """Delete what killed processes of this machine were writing under ``root``."""
-    for aside in root.glob(f"{_STALE}*"):
-        pid = int(aside.name.removeprefix(_STALE).split("-")[0])
-        if not Path(f"/proc/{pid}").exists():
-            shutil.rmtree(aside, ignore_errors=True)
+def rename_whole(directory: Path, target: Path) -> bool:
+    """Flush a directory to disk and rename it; False if the target was there already."""
+    for path in (*directory.iterdir(), directory):
+        flush(path)
+    try:
+        directory.rename(target)
+    except OSError as error:
+        if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+            raise
+        return False
+    flush(target.parent)
+    return True
+
+
+def flush(path: Path) -> None:
+    """Wait until a file or directory is on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _is_dead(left_over: Path) -> bool:
+    """Whether the run that wrote a staging directory is over; one on another machine is given a day."""
+    try:
+        if time.time() - left_over.stat().st_mtime > _DAY_S:
+            return True
+        _, host, pid, _ = left_over.name.split("@")
+        if host != socket.gethostname():
+            return False
+        os.kill(int(pid), 0)
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    except PermissionError:  # the process lives, under another account
+        return False
+    return False

@@ -7,7 +7,9 @@ of a running ``make ui``, else against a Prefect server of its own that stops wi
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -24,17 +26,22 @@ from flows.servers import answers, mlflow_server, prefect_server
 FLOWS = ("ingest", "extract", "pretrain", "finetune", "compare", "nightly")
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str]) -> int:
     """Run one flow, or the pages; returns the exit status."""
     options = _parser().parse_args(arguments)
     try:
         overrides = dict(_override(text) for text in options.set)
         config = load_config(options.config, overrides)
+        os.environ.setdefault("PREFECT_HOME", str(config.work_path / "prefect"))
         if options.flow == "ui":
             _show_pages(config)
+        elif "PREFECT_API_URL" in os.environ:
+            _run(options.flow, options.config, overrides)
         else:
-            with _prefect_api(config):
-                _run(options.flow, options.config, overrides)
+            # A process of its own, so that all it tells Prefect has arrived before the server stops.
+            with _prefect_api(config) as api:
+                command = [sys.executable, "-m", "flows", *arguments]
+                return subprocess.call(command, env={**os.environ, "PREFECT_API_URL": api})
     except DynaqError as error:
         print(f"dynaq: {error}", file=sys.stderr)
         return 2
@@ -65,10 +72,8 @@ def _override(text: str) -> tuple[str, Any]:
 
 
 def _run(name: str, config: str, overrides: dict[str, Any]) -> None:
-    import importlib  # Prefect is imported only once its environment is set
-
     started = time.perf_counter()
-    flow = getattr(importlib.import_module(f"flows.{name}"), name)
+    flow = getattr(importlib.import_module(f"flows.{name}"), name)  # only now: Prefect reads the environment
     result = flow(config, overrides)
     if name in ("compare", "nightly"):
         _print_report(result)
@@ -89,26 +94,19 @@ def _ui_file(config: Config) -> Path:
 
 
 @contextmanager
-def _prefect_api(config: Config) -> Iterator[None]:
-    """Point Prefect at a server: workers in other processes would each start one of their own otherwise."""
-    os.environ.setdefault("PREFECT_HOME", str(config.work_path / "prefect"))
-    if "PREFECT_API_URL" in os.environ:
-        yield
-        return
+def _prefect_api(config: Config) -> Iterator[str]:
+    """A server for this run: workers in other processes would each start one of their own otherwise."""
     ui = _ui_file(config)
     if ui.exists() and answers(f"{ui.read_text()}/health"):
-        os.environ["PREFECT_API_URL"] = ui.read_text()
-        yield
+        yield ui.read_text()
         return
     with prefect_server(0, config.work_path / "logs" / "prefect.log") as url:
-        os.environ["PREFECT_API_URL"] = url
-        yield
+        yield url
 
 
 def _show_pages(config: Config) -> None:
     from dynaq.tracking.mlflow_tracker import tracking_uri
 
-    os.environ.setdefault("PREFECT_HOME", str(config.work_path / "prefect"))
     prefect_port = int(os.environ.get("DYNAQ_PREFECT_PORT", "4200"))
     mlflow_port = int(os.environ.get("DYNAQ_MLFLOW_PORT", "5000"))
     logs, artifacts = config.work_path / "logs", config.work_path / "mlartifacts"
@@ -127,4 +125,4 @@ def _show_pages(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

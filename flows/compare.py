@@ -48,7 +48,8 @@ def compare(
         {arm: {**shared, "arm": arm, "checkpoint": checkpoints.get(arm)} for arm in every},
         settings.processes,
     )
-    references = {arm.seed: run_reference(settings, opened.path, arm.seed) for arm in every}
+    seeds = dict.fromkeys(arm.seed for arm in every)
+    references = {seed: run_reference(settings, opened.path, seed) for seed in seeds}
     similarity = [
         measure_similarity(settings, opened.path, arm, checkpoints[arm])
         for arm in every

@@ -116,9 +116,7 @@ def _find_or_start(directory: Path) -> str:
             if _answers(uri):  # else its keeper was killed a moment ago, and the lock is about to come free
                 return uri
         time.sleep(0.1)
-    raise TransientError(
-        f"the embedded MongoDB did not answer within {2 * START_S:g} s: see {directory / LOG_FILE}"
-    )
+    raise TransientError(f"the embedded MongoDB did not answer within {2 * START_S:g} s: see {directory / LOG_FILE}")
 
 
 def _start_keeper(directory: Path, lock: IO[Any]) -> None:
@@ -136,7 +134,9 @@ def _start_keeper(directory: Path, lock: IO[Any]) -> None:
         check=False,
     )
     if not (directory / URI_FILE).exists():
-        *_, complaint = ["the keeper ended", *started.stderr.splitlines()]
+        if not started.stderr:
+            raise TransientError("the keeper of the embedded mongod was killed while it started the server")
+        complaint = started.stderr.splitlines()[-1]
         raise InputError(f"the embedded mongod did not start: {complaint} (log: {directory / LOG_FILE})")
 
 

@@ -21,6 +21,7 @@ from pymongo.collection import Collection
 from pymongo.database import Database
 from tqdm import tqdm
 
+from dynaq.artifacts import staged
 from dynaq.config import ExtractConfig, MongoConfig
 from dynaq.data.connection import mongo_errors
 from dynaq.data.fields import as_text, projection, value_at
@@ -36,7 +37,7 @@ from dynaq.data.snapshot import (
     texts_file,
     vectors_file,
 )
-from dynaq.data.staging import publish, staged
+from dynaq.data.staging import publish_snapshot
 from dynaq.data.vectors import decode_vectors
 from dynaq.errors import ArtifactError, InputError
 
@@ -94,7 +95,7 @@ def extract_snapshot(
             manifest = _manifest(database.name, tallies, mongo, extract, staging)
             (staging / MANIFEST).write_text(manifest.model_dump_json(indent=2), encoding="utf-8")
             final = out_root / manifest.digest[:16]
-            publish(staging, final)
+            publish_snapshot(staging, final)
             return final
     except OSError as error:
         raise ArtifactError(f"cannot write a snapshot under {out_root}: {error}") from None

@@ -11,6 +11,7 @@ import ctypes
 import fcntl
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -34,13 +35,13 @@ _ADDRESS_IN_USE = 48  # mongod's exit code
 _NOT_YET_INITIALIZED = 94
 _PR_SET_PDEATHSIG = 1
 
-# Small: it shares a machine with training. Preallocated journals alone would take 300 MB of disk a server; a
-# journal file must still hold the largest document, 16 MB.
+# Small: it shares a machine with training. Preallocated journals alone would take 300 MB of disk a server. A cache
+# of 0.25 GB takes single documents up to 8 MB; ours have some kB.
 _OPTIONS = [
     *("--bind_ip", "127.0.0.1", "--nounixsocket"),
     *("--replSet", "dynaq", "--oplogSize", "64"),
     *("--wiredTigerCacheSizeGB", "0.25"),
-    *("--wiredTigerEngineConfigString", "log=(prealloc=false,file_max=32MB)"),
+    *("--wiredTigerEngineConfigString", "log=(prealloc=false,file_max=16MB)"),
     *("--setParameter", "diagnosticDataCollectionEnabled=false"),
 ]
 
@@ -53,18 +54,22 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with (directory / CLIENTS_LOCK).open("a+b") as clients:
         mongod, port = _launch(directory, binary, lock)
+        uri = f"mongodb://127.0.0.1:{port}/?directConnection=true"
         try:
-            uri = f"mongodb://127.0.0.1:{port}/?directConnection=true"
             if not _becomes_primary(mongod, port, uri):
                 sys.exit(_complaint(mongod, directory / LOG_FILE))
             _write(directory / _PORT_FILE, str(port))
             _write(directory / URI_FILE, uri)
             _let_go_of_starter()
-            _wait_until_unused(mongod, clients)
+            _wait_until_unused(mongod, directory, clients)
         finally:
             # Still under the lock of the clients: a process that comes now waits, then starts a new server.
-            (directory / URI_FILE).unlink(missing_ok=True)
-            _stop(mongod)
+            if _is_in_place(directory, clients):
+                (directory / URI_FILE).unlink(missing_ok=True)
+                _stop(mongod)
+            else:  # a clean stop would write a checkpoint, by path, over the files of the next server
+                mongod.kill()
+                mongod.wait()
 
 
 def _launch(directory: Path, binary: str, lock: int) -> tuple[subprocess.Popen[bytes], int]:
@@ -169,10 +174,18 @@ def _let_go_of_starter() -> None:
     os.close(nowhere)
 
 
-def _wait_until_unused(mongod: subprocess.Popen[bytes], clients: IO[Any]) -> None:
-    """Return with the clients' lock when there was none for the grace period, without it if mongod ended."""
+def _is_in_place(directory: Path, clients: IO[Any]) -> bool:
+    """Whether the directory is still the one that was started in, not deleted or made anew."""
+    try:
+        return True
+    except FileNotFoundError:
+        return False
+
+
+def _wait_until_unused(mongod: subprocess.Popen[bytes], directory: Path, clients: IO[Any]) -> None:
+    """Return with the clients' lock after the grace period, or without it if mongod ended or its files are gone."""
     idle_since = None
-    while mongod.poll() is None:
+    while mongod.poll() is None and _is_in_place(directory, clients):
         if not try_lock(clients):
             idle_since = None
         elif idle_since is None:
@@ -200,6 +213,8 @@ def _complaint(mongod: subprocess.Popen[bytes], log_path: Path) -> str:
     if mongod.poll() is None:
         _stop(mongod)
         return f"it was not ready within {START_S:g} s"
+    if shutil.disk_usage(log_path.parent).free < 2**20:  # then the log is cut short too
+        return "its disk is full"
     for line in log_path.read_text(errors="replace").splitlines():
         try:
             record = json.loads(line)

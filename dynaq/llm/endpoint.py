@@ -66,9 +66,7 @@ def resolve_endpoint(environ: Mapping[str, str] = os.environ) -> Endpoint | None
     if openai and azure:
         raise ConfigError(f"{' and '.join(openai + azure)} are set: unset those of OpenAI or those of Azure")
     if not openai and not azure:
-        raise ConfigError(
-            f"{MODEL} is set, but no server: set OPENAI_API_KEY or OPENAI_BASE_URL, or unset it"
-        )
+        raise ConfigError(f"{MODEL} is set, but no server: set OPENAI_API_KEY or OPENAI_BASE_URL, or unset it")
     needed = (MODEL, *_AZURE) if azure else (MODEL,)
     if missing := [name for name in needed if name not in given]:
         raise ConfigError(f"{' and '.join(openai + azure)} set, but not {' and '.join(missing)}: set it too")

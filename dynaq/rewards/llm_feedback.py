@@ -67,9 +67,7 @@ class LLMFeedback:
         unknown = {key: pair for pair, key in keys.items() if key not in self._labels}
         self._cost["from_store"] += self._recall(unknown)
         # An applicant's jobs one after the other: the provider's prefix cache serves them.
-        missing = sorted(
-            unknown.keys() - self._labels.keys(), key=lambda key: (key.applicant_hash, key.job_hash)
-        )
+        missing = sorted(unknown.keys() - self._labels.keys(), key=lambda key: (key.applicant_hash, key.job_hash))
         if missing:
             self._ask(missing, [unknown[key] for key in missing], prompts)
             self._recall(missing)

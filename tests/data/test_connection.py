@@ -62,9 +62,7 @@ def test_a_silent_server_is_a_timeout(mongo_config: MongoConfig, tmp_path: Path,
         assert refusal(TransientError, mongo_config, tmp_path).endswith("within 0.5 s: timeout")
 
 
-def test_an_unknown_host_is_named_as_such_but_not_by_name(
-    mongo_config: MongoConfig, tmp_path: Path, uri: Any
-) -> None:
+def test_an_unknown_host_is_named_as_such_but_not_by_name(mongo_config: MongoConfig, tmp_path: Path, uri: Any) -> None:
     uri("mongodb://anna-login:s3cret%21@db.invalid")
     assert refusal(TransientError, mongo_config, tmp_path).endswith("within 0.5 s: name not found")
 

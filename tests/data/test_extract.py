@@ -192,7 +192,7 @@ def test_a_killed_run_leaves_nothing_behind(
     arguments = [host, str(port), database.name, mongo_names.model_dump_json(), slow.model_dump_json()]
     child = subprocess.Popen([sys.executable, "-c", _CHILD, *arguments, str(out_root)])
     try:
-        while not list(out_root.glob(".extract@*/applicants_vectors.f32")):
+        while not list(out_root.glob(".writing@*/applicants_vectors.f32")):
             assert child.poll() is None
             time.sleep(0.005)
     finally:

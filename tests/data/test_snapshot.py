@@ -109,6 +109,6 @@ def test_foreign_snapshots_are_passed_over(snapshot: Snapshot) -> None:
 
 
 def test_an_unpublished_snapshot_is_never_the_latest(snapshot: Snapshot) -> None:
-    snapshot.path.rename(snapshot.path.with_name(".extract@elsewhere@1@abcd"))
+    snapshot.path.rename(snapshot.path.with_name(".writing@elsewhere@1@abcd"))
     with pytest.raises(ArtifactError, match="there is no snapshot"):
         latest_snapshot(snapshot.path.parent)

@@ -41,4 +41,5 @@ def _die_with(parent: int) -> None:
         sys.exit(0)
 
 
-main()
+if __name__ == "__main__":
+    main()

