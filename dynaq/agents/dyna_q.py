@@ -70,8 +70,9 @@ class DynaQ:
         Rewards of two sources must not meet in one buffer, and Adam's moments belong to the old loss.
         """
         self.replay = ReplayBuffer(self.config.replay_capacity)
-        self.q_optimizer = torch.optim.Adam(self.q.parameters(), lr=self.config.learning_rate)
-        self.world_optimizer = torch.optim.Adam(self.world_model.parameters(), lr=self.config.world_model.learning_rate)
+        rate, world_rate = self.config.learning_rate, self.config.world_model.learning_rate
+        self.q_optimizer = torch.optim.Adam(self.q.parameters(), lr=rate, fused=True)
+        self.world_optimizer = torch.optim.Adam(self.world_model.parameters(), lr=world_rate, fused=True)
         self.updates = 0
         self.skill = 0.0
         self._synchronise()

@@ -168,9 +168,7 @@ def _changes(
     return changes, empty
 
 
-def _encode(
-    changes: Sequence[_Change], encoder: Encoder, batch_size: int, bar: tqdm[Any]
-) -> dict[str, Binary]:
+def _encode(changes: Sequence[_Change], encoder: Encoder, batch_size: int, bar: tqdm[Any]) -> dict[str, Binary]:
     """Text -> BSON vector, each distinct text once; by length, as a batch is padded to its longest text."""
     distinct = {text for change in changes for text in change.texts.values()}
     texts = sorted(distinct, key=lambda text: (len(text), text))

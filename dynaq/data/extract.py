@@ -69,9 +69,7 @@ class _Tally:
     without_text: int = 0
 
 
-def extract_snapshot(
-    database: Database[Document], mongo: MongoConfig, extract: ExtractConfig, out_root: Path
-) -> Path:
+def extract_snapshot(database: Database[Document], mongo: MongoConfig, extract: ExtractConfig, out_root: Path) -> Path:
     """Write a snapshot of the configured fields under out_root and return its directory.
 
     The directory is named by the digest of its content: the same content gives the same directory, whatever
@@ -101,9 +99,7 @@ def extract_snapshot(
         raise ArtifactError(f"cannot write a snapshot under {out_root}: {error}") from None
 
 
-def _sources(
-    database: Database[Document], mongo: MongoConfig, extract: ExtractConfig
-) -> tuple[_Source, _Source]:
+def _sources(database: Database[Document], mongo: MongoConfig, extract: ExtractConfig) -> tuple[_Source, _Source]:
     names = mongo.collections
     return (
         _Source(

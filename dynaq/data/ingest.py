@@ -159,9 +159,7 @@ def _problem(document: Document, size: int, table: TableConfig, seen: set[str]) 
     return "larger than 15 MiB" if size > _MAX_BYTES else None
 
 
-def _write_changed(
-    collection: Collection[Document], documents: Sequence[Document], fields: Sequence[str]
-) -> int:
+def _write_changed(collection: Collection[Document], documents: Sequence[Document], fields: Sequence[str]) -> int:
     """Upsert the documents whose stored hash differs, dropping mapped fields that are gone; how many."""
     with mongo_errors():
         ids = [document["_id"] for document in documents]

@@ -66,9 +66,7 @@ def market_tables(directory: Path) -> IngestConfig:
             path=str(directory / "applicants.parquet"),
             id="id",
             columns={field: [field] for field in ("hard_skills", "soft_skills")},
-            attributes={
-                field: field for field in ("occupation", "seniority", "place", "remote", "pay_floor")
-            },
+            attributes={field: field for field in ("occupation", "seniority", "place", "remote", "pay_floor")},
         ),
     )
 

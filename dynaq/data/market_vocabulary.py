@@ -139,9 +139,7 @@ OCCUPATIONS = (
     ),
     Occupation(
         "marketing specialist",
-        _words(
-            "Marketing Specialist, Content Marketer, SEO Specialist, Social Media Manager, Growth Marketer"
-        ),
+        _words("Marketing Specialist, Content Marketer, SEO Specialist, Social Media Manager, Growth Marketer"),
         _words(
             "SEO, content marketing, Google Analytics, paid search, social media campaigns, copywriting,"
             " email marketing, brand management, CRM, market research, A/B testing, Adobe Creative Suite,"
@@ -154,10 +152,7 @@ OCCUPATIONS = (
     ),
     Occupation(
         "sales representative",
-        _words(
-            "Sales Representative, Account Manager, Business Developer, Key Account Manager, Inside Sales"
-            " Agent"
-        ),
+        _words("Sales Representative, Account Manager, Business Developer, Key Account Manager, Inside Sales Agent"),
         _words(
             "B2B sales, lead generation, CRM, Salesforce, contract negotiation, account management, cold"
             " calling, sales forecasting, product demonstrations, pricing, market research, customer"
@@ -183,10 +178,7 @@ OCCUPATIONS = (
     ),
     Occupation(
         "HR generalist",
-        _words(
-            "HR Generalist, Recruiter, Talent Acquisition Specialist, HR Business Partner, Training"
-            " Coordinator"
-        ),
+        _words("HR Generalist, Recruiter, Talent Acquisition Specialist, HR Business Partner, Training Coordinator"),
         _words(
             "recruiting, candidate interviewing, onboarding, labour law, payroll, employee relations, HR"
             " software, training and development, performance reviews, employer branding, workforce"
@@ -199,9 +191,7 @@ OCCUPATIONS = (
     ),
     Occupation(
         "customer service agent",
-        _words(
-            "Customer Service Agent, Technical Support Agent, Call Centre Agent, Customer Success Manager"
-        ),
+        _words("Customer Service Agent, Technical Support Agent, Call Centre Agent, Customer Success Manager"),
         _words(
             "customer service, complaint handling, ticketing systems, CRM, telephone support, live chat,"
             " order processing, Zendesk, product training, data entry, troubleshooting, multilingual"
@@ -266,10 +256,7 @@ OCCUPATIONS = (
     ),
     Occupation(
         "teacher",
-        _words(
-            "Primary School Teacher, Maths Teacher, Language Teacher, Vocational Trainer, Kindergarten"
-            " Teacher"
-        ),
+        _words("Primary School Teacher, Maths Teacher, Language Teacher, Vocational Trainer, Kindergarten Teacher"),
         _words(
             "lesson planning, classroom management, curriculum design, student assessment, special needs"
             " education, e-learning platforms, parent communication, group facilitation, training and"

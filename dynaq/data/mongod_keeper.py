@@ -177,7 +177,7 @@ def _let_go_of_starter() -> None:
 def _is_in_place(directory: Path, clients: IO[Any]) -> bool:
     """Whether the directory is still the one that was started in, not deleted or made anew."""
     try:
-        return True
+        return os.path.samestat(os.stat(directory / CLIENTS_LOCK), os.fstat(clients.fileno()))
     except FileNotFoundError:
         return False
 

@@ -112,9 +112,7 @@ def measure(
     low, high = _matrix("random", random), _matrix("optimum", optimum)
     for name, reference in (("random", low), ("optimum", high)):
         if reference.shape != given.shape:
-            raise InputError(
-                f"{name} is {_size(reference)}, but rewards is {_size(given)}: seeds and steps must agree"
-            )
+            raise InputError(f"{name} is {_size(reference)}, but rewards is {_size(given)}: seeds and steps must agree")
     if (high < low - ROUNDING).any():
         seed, step = np.argwhere(high < low - ROUNDING)[0]
         raise InputError(
@@ -150,9 +148,7 @@ def estimate(values: ArrayLike) -> Estimate:
     """
     sample = np.asarray(values, dtype=np.float64)
     if sample.ndim != 1 or len(sample) < 2:
-        raise InputError(
-            f"an interval needs one value for each of at least 2 seeds, but was given {_size(sample)}"
-        )
+        raise InputError(f"an interval needs one value for each of at least 2 seeds, but was given {_size(sample)}")
     mean, half = _t_interval(_matrix("values", sample[:, None]))
     return Estimate(float(mean[0]), float(mean[0] - half[0]), float(mean[0] + half[0]))
 

@@ -91,9 +91,7 @@ class SimulatedMarket:
         applicants = np.repeat(chance.integers(len(self._applicants), size=REFERENCE), BEST_OF)
         jobs = chance.integers(len(self._jobs), size=REFERENCE * BEST_OF)
         self._scales = _shares(self._raw_terms(applicants, jobs))
-        self._threshold, self._temperature = _calibrate(
-            self._utility(applicants, jobs).reshape(REFERENCE, BEST_OF)
-        )
+        self._threshold, self._temperature = _calibrate(self._utility(applicants, jobs).reshape(REFERENCE, BEST_OF))
 
     def interaction_probability(self, applicants: Rows, jobs: Rows) -> Floats:
         """Probability that each applicant interacts with each job shown.
@@ -181,9 +179,7 @@ class SimulatedMarket:
     def _terms(self, a: Rows, j: Rows) -> dict[str, Floats]:
         """The weighted standardised terms; their sum is the utility, and what is unknown adds nothing."""
         raw = self._raw_terms(a, j)
-        return {
-            name: np.nan_to_num(scale * (raw[name] - mean)) for name, (mean, scale) in self._scales.items()
-        }
+        return {name: np.nan_to_num(scale * (raw[name] - mean)) for name, (mean, scale) in self._scales.items()}
 
     def _raw_terms(self, a: Rows, j: Rows) -> dict[str, Floats]:
         """Every term in its own unit, float32 [P], NaN where a pair lacks the attributes."""
@@ -206,9 +202,7 @@ class SimulatedMarket:
     def _pairs(self, applicants: Rows, jobs: Rows) -> tuple[Rows, Rows]:
         """Flat rows of applicants and jobs, both int64 [P]."""
         if applicants.ndim != 1 or jobs.ndim not in (1, 2) or len(jobs) != len(applicants):
-            raise InputError(
-                f"applicants {list(applicants.shape)} and jobs {list(jobs.shape)} are not [B] and [B, n]"
-            )
+            raise InputError(f"applicants {list(applicants.shape)} and jobs {list(jobs.shape)} are not [B] and [B, n]")
         _check_rows("applicant", applicants, len(self._applicants))
         _check_rows("job", jobs, len(self._jobs))
         return np.repeat(applicants, jobs.size // max(len(jobs), 1)), jobs.ravel()
@@ -246,10 +240,7 @@ def _shares(raw: dict[str, Floats]) -> dict[str, tuple[float, float]]:
     spread = {name: float(values.std()) if len(values) else 0.0 for name, values in known.items()}
     there = [name for name in WEIGHTS if spread[name] > 1e-6]
     total = sum(WEIGHTS[name] for name in there)
-    return {
-        name: (float(known[name].mean()), float(np.sqrt(WEIGHTS[name] / total)) / spread[name])
-        for name in there
-    }
+    return {name: (float(known[name].mean()), float(np.sqrt(WEIGHTS[name] / total)) / spread[name]) for name in there}
 
 
 def _calibrate(utility: Floats) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""Replay buffer: a ring of indices, 25 bytes a transition."""
+"""Replay buffer: a ring of indices, 21 bytes a transition."""
 
 from __future__ import annotations
 

@@ -34,8 +34,7 @@ class CosineReward:
     def __call__(self, applicants: Tensor, jobs: Tensor) -> Tensor:
         """Rewards of pairs, int64 [B], [B] -> float32 [B] in [-1, 1]."""
         similarities = [
-            F.cosine_similarity(self._applicants[applicants, a], self._jobs[jobs, j], dim=1)
-            for a, j in self._parts
+            F.cosine_similarity(self._applicants[applicants, a], self._jobs[jobs, j], dim=1) for a, j in self._parts
         ]
         return torch.stack(similarities).mean(0)
 

@@ -58,8 +58,7 @@ def fill(database: Database[dict[str, Any]], mongo_names: MongoConfig) -> Fill:
         jobs = [f"job-{number}" for number in range(12)]
         written = {
             names.applicants: [
-                {"_id": each, "hard_skills": ["python", each], "home": {"city": "Oslo"}}
-                for each in applicants
+                {"_id": each, "hard_skills": ["python", each], "home": {"city": "Oslo"}} for each in applicants
             ],
             names.applicant_embeddings: [
                 {"original_candidate_id": each, "hard_skill_embeddings": encode(row), "encoder": "toy"}

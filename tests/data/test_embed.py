@@ -153,9 +153,7 @@ def test_fields_may_be_mapped_in_turn(database: Database) -> None:
 
 def test_documents_of_others(database: Database) -> None:
     # Existing collections: ids of other types, lists as text, vectors without a record of their encoder.
-    database["texts"].insert_many(
-        [{"_id": 7, "title": ["SQL", "dbt"]}, {"_id": "x", "name": "no text field"}]
-    )
+    database["texts"].insert_many([{"_id": 7, "title": ["SQL", "dbt"]}, {"_id": "x", "name": "no text field"}])
     foreign = {"_id": "own id", "original_id": 7, "title_vectors": [0.0] * 8, "skills_vectors": [0.0] * 8}
     untouched = {"_id": "other", "original_id": "x", "title_vectors": [1.0] * 8}
     database["vectors"].insert_many([foreign, untouched])

@@ -104,9 +104,11 @@ def stranger(port: int) -> Iterator[None]:
     with Server(("127.0.0.1", port), socketserver.BaseRequestHandler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
-        yield
-        server.shutdown()
-        thread.join()
+        try:
+            yield
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def test_the_server_outlives_its_starter_and_ends_with_its_last_client(client: Client) -> None:
@@ -142,7 +144,7 @@ def test_threads_share_it_and_nest(mongo_config: MongoConfig, tmp_path: Path) ->
 def test_a_killed_keeper_takes_mongod_along_and_durable_writes_stay(
     mongo_config: MongoConfig, impatient: MongoConfig, tmp_path: Path
 ) -> None:
-    with open_database(mongo_config, tmp_path) as database:
+    with open_database(impatient, tmp_path) as database:
         mongod = mongod_pid(database)
         durable(database["labels"]).insert_many([{"_id": number} for number in range(500)])
         os.kill(int(stat(mongod)[1]), signal.SIGKILL)
@@ -171,13 +173,8 @@ def test_a_deleted_directory_ends_its_server_and_gets_a_new_one(impatient: Mongo
         old = mongod_pid(lost)
         (tmp_path / "mongodb").rename(tmp_path / "deleted")
         with open_database(impatient, tmp_path) as database:
-            new = mongod_pid(database)
-            durable(database["labels"]).insert_one({"_id": 1})
+            assert mongod_pid(database) != old
             assert_ends(old, within_s=2)  # at once, for it could write over the new one's files
-            os.kill(int(stat(new)[1]), signal.SIGTERM)
-            assert_ends(new, within_s=10)
-    with open_database(impatient, tmp_path) as database:
-        assert database["labels"].count_documents({}) == 1
 
 
 def test_a_restart_keeps_the_port_or_takes_another_one(

@@ -64,9 +64,7 @@ def test_storage_and_order_of_insertion_leave_no_trace(fill: Fill, extraction: E
         {"job_text": {"title": "title"}},
     ],
 )
-def test_other_content_has_another_digest(
-    fill: Fill, extraction: Extraction, changes: dict[str, Any]
-) -> None:
+def test_other_content_has_another_digest(fill: Fill, extraction: Extraction, changes: dict[str, Any]) -> None:
     fill()
     assert extraction() != extraction(**changes)
 
@@ -113,9 +111,7 @@ def test_ids_of_every_kind_find_their_text(
     referred, posting = [7, ObjectId("5f" * 12), "6e" * 12], [7, ObjectId("5f" * 12), ObjectId("6e" * 12)]
     jobs, embeddings = mongo_names.collections.jobs, mongo_names.collections.job_embeddings
     for number, (reference, key) in enumerate(zip(referred, posting, strict=True)):
-        database[embeddings].update_one(
-            {"original_job_id": f"job-{number}"}, {"$set": {"original_job_id": reference}}
-        )
+        database[embeddings].update_one({"original_job_id": f"job-{number}"}, {"$set": {"original_job_id": reference}})
         database[jobs].insert_one({"_id": key, "title": f"new title {number}"})
     snapshot = open_snapshot(extraction())
     titles = dict(zip(snapshot.job_ids, snapshot.job_texts, strict=True))

@@ -33,9 +33,7 @@ def table(path: Path, **changes: Any) -> TableConfig:
 
 
 def load(database: Database, path: Path, **changes: Any) -> IngestReport:
-    return load_documents(
-        database, "all_jobs", table(path, **changes), section="ingest.jobs", generated=False
-    )
+    return load_documents(database, "all_jobs", table(path, **changes), section="ingest.jobs", generated=False)
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:
@@ -137,9 +135,7 @@ def test_odd_cells_are_stored(database: Database, tmp_path: Path) -> None:
     assert "pay" not in first.keys() | second.keys()
 
 
-def test_path_from_the_environment(
-    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_path_from_the_environment(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "t.csv", ROWS)
     monkeypatch.setenv("TABLES", str(tmp_path))
     assert load(database, Path("${TABLES}/t.csv")).written == 3
@@ -155,9 +151,7 @@ def test_path_from_the_environment(
         ({"attributes": {"title": "city"}}, "title both as columns and as attributes"),
     ],
 )
-def test_field_names_that_cannot_be(
-    database: Database, tmp_path: Path, changes: dict[str, Any], message: str
-) -> None:
+def test_field_names_that_cannot_be(database: Database, tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load(database, write(tmp_path / "t.csv", ROWS), **changes)
 

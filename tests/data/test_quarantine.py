@@ -49,9 +49,7 @@ def test_an_unusable_document_is_counted_and_listed(
     collection = database[mongo_names.collections.job_embeddings]
     broken = collection.find_one({"original_job_id": "job-3"})
     assert broken is not None
-    collection.update_one(
-        {"_id": broken["_id"]}, {"$set": {field: value}} if value else {"$unset": {field: 1}}
-    )
+    collection.update_one({"_id": broken["_id"]}, {"$set": {field: value}} if value else {"$unset": {field: 1}})
     snapshot = open_snapshot(extraction(), verify=True)
     assert snapshot.manifest.quarantined["job_embeddings"] == {reason: 1}
     [line] = (snapshot.path / "quarantine.jsonl").read_text().splitlines()
@@ -88,9 +86,7 @@ def test_too_many_unusable_documents(
 
 def test_another_dimension_is_named(fill: Fill, extraction: Extraction) -> None:
     fill()
-    with pytest.raises(
-        InputError, match=r"every hard_skill_embeddings .* has 8 numbers, but extract\.dimension is 6"
-    ):
+    with pytest.raises(InputError, match=r"every hard_skill_embeddings .* has 8 numbers, but extract\.dimension is 6"):
         extraction(dimension=6, max_quarantined_share=1.0)
 
 

@@ -37,8 +37,7 @@ def test_formats_give_the_same_cells(tmp_path: Path) -> None:
 
     from_csv, from_jsonl = rows(tmp_path / "t.csv"), rows(tmp_path / "t.jsonl")
     from_parquet = [
-        {key: None if value != value else value for key, value in row.items()}
-        for row in rows(tmp_path / "t.parquet")
+        {key: None if value != value else value for key, value in row.items()} for row in rows(tmp_path / "t.parquet")
     ]
     assert from_csv == from_jsonl == from_parquet
     assert from_csv[1] == {"id": "007", "title": 'the "chef"\nof two lines', "pay": None}

@@ -46,9 +46,7 @@ def test_threshold_follows_the_references_of_each_step() -> None:
 
 
 def test_rounding_does_not_decide_whether_a_threshold_is_reached() -> None:
-    reached = measure(
-        np.full((1, 9), 0.3), np.full((1, 9), 0.1), np.full((1, 9), 0.5), **{**SETTINGS, "window": 3}
-    )
+    reached = measure(np.full((1, 9), 0.3), np.full((1, 9), 0.1), np.full((1, 9), 0.5), **{**SETTINGS, "window": 3})
     assert reached.time_to_threshold == (3,)
 
 

@@ -25,14 +25,10 @@ def has_colour(path: Path, colour: str) -> bool:
 def test_learning_curves_show_every_arm_in_its_colour(tmp_path: Path) -> None:
     path = tmp_path / "new" / "curves.png"
     arms = {"cosine": curve(0.3), "llm": curve(0.31), "hybrid": curve(0.35), "baseline": curve(0.15)}
-    learning_curves(
-        arms, {"random": curve(0.1), "optimum": curve(0.6)}, path, "Warm starts", "generated market"
-    )
+    learning_curves(arms, {"random": curve(0.1), "optimum": curve(0.6)}, path, "Warm starts", "generated market")
     assert all(has_colour(path, colour) for colour in COLOURS.values())
     first = path.read_bytes()
-    learning_curves(
-        arms, {"random": curve(0.1), "optimum": curve(0.6)}, path, "Warm starts", "generated market"
-    )
+    learning_curves(arms, {"random": curve(0.1), "optimum": curve(0.6)}, path, "Warm starts", "generated market")
     assert path.read_bytes() == first
 
 

@@ -86,9 +86,7 @@ def test_chunks_do_not_show(market: SimulatedMarket, monkeypatch: pytest.MonkeyP
 
 def test_answers_follow_ids_not_rows(traits: MarketTraits, market: SimulatedMarket) -> None:
     applicants, jobs = texts()
-    moved = SimulatedMarket(
-        read_traits(applicants, jobs[::-1], ids("a", APPLICANTS), ids("j", JOBS)[::-1]), 3
-    )
+    moved = SimulatedMarket(read_traits(applicants, jobs[::-1], ids("a", APPLICANTS), ids("j", JOBS)[::-1]), 3)
     a, j = np.arange(APPLICANTS), np.arange(APPLICANTS)
     luck, moved_luck = market.terms(a, j)["luck"], moved.terms(a, JOBS - 1 - j)["luck"]
     assert np.corrcoef(luck, moved_luck)[0, 1] == pytest.approx(1)
@@ -116,9 +114,7 @@ def test_rates_are_as_calibrated(traits: MarketTraits) -> None:
 def test_candidates_are_distinct_uniform_and_repeatable(market: SimulatedMarket) -> None:
     draws = [everyone(20, market, step)[1] for step in range(100)]
     assert all(len(set(row)) == 20 for row in draws[0])
-    counts = np.stack(
-        [np.bincount(np.stack(draws)[:, :, place].ravel(), minlength=JOBS) for place in (0, 19)]
-    )
+    counts = np.stack([np.bincount(np.stack(draws)[:, :, place].ravel(), minlength=JOBS) for place in (0, 19)])
     assert chisquare(counts[0]).pvalue > 1e-4
     assert chisquare(counts[1]).pvalue > 1e-4
     assert np.array_equal(market.candidates(5, np.array([9, 4]), 20), draws[5][[9, 4]])
@@ -161,9 +157,7 @@ def test_utility_can_be_learned_from_words_but_is_no_text_similarity(market: Sim
 
     # Fields are groups of twelve words: pairs of fields are the features of content.
     fields = sorted({word[:6] for word in vectorizer.get_feature_names_out()})
-    group = np.array(
-        [[word.startswith(field) for field in fields] for word in vectorizer.get_feature_names_out()]
-    )
+    group = np.array([[word.startswith(field) for field in fields] for word in vectorizer.get_feature_names_out()])
     of_applicant, of_job = left @ group, right @ group
 
     applicants, jobs = everyone(100, market)
@@ -220,8 +214,7 @@ def test_places_pay_and_seniority_count() -> None:
 def test_absent_labels_add_nothing() -> None:
     applicants, jobs = texts()
     plain = [
-        {label: value for label, value in text.items() if label not in STRUCTURED}
-        for text in (*applicants, *jobs)
+        {label: value for label, value in text.items() if label not in STRUCTURED} for text in (*applicants, *jobs)
     ]
     market = SimulatedMarket(
         read_traits(plain[:APPLICANTS], plain[APPLICANTS:], ids("a", APPLICANTS), ids("j", JOBS)), 0
@@ -236,13 +229,9 @@ def test_absent_labels_add_nothing() -> None:
     assert all(np.isfinite(values).all() for values in terms.values())
 
 
-@pytest.mark.parametrize(
-    "job_texts", [[{}], [{}] * 5, [{"title": "the same"}] * 5, [{"title": ""}, {"pay": "none"}]]
-)
+@pytest.mark.parametrize("job_texts", [[{}], [{}] * 5, [{"title": "the same"}] * 5, [{"title": ""}, {"pay": "none"}]])
 def test_the_poorest_texts_still_make_a_market(job_texts: list[dict[str, str]]) -> None:
-    market = SimulatedMarket(
-        read_traits([{}, {"pay_floor": "0"}], job_texts, ["a", "b"], ids("j", len(job_texts))), 0
-    )
+    market = SimulatedMarket(read_traits([{}, {"pay_floor": "0"}], job_texts, ["a", "b"], ids("j", len(job_texts))), 0)
     everything = np.tile(np.arange(len(job_texts)), (2, 1))
     probability = market.interaction_probability(np.arange(2), everything)
     assert np.isfinite(probability).all()
@@ -277,9 +266,7 @@ def test_bad_input_is_named(traits: MarketTraits, market: SimulatedMarket) -> No
 
 def test_it_never_meets_a_training_reward() -> None:
     code = "import sys, dynaq.evaluation.simulator; print(*sorted(m for m in sys.modules if 'dynaq.' in m))"
-    loaded = subprocess.run(
-        [sys.executable, "-c", code], check=True, capture_output=True, text=True
-    ).stdout.split()
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
     assert loaded == [
         "dynaq.errors",
         "dynaq.evaluation",
