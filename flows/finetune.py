@@ -39,8 +39,14 @@ def finetune(
         rule_sim_server() if endpoint is None else nullcontext() as stand_in,
         open_database(settings.mongo, settings.work_path),
     ):
+        asked = arms(settings, "llm", "hybrid")
+        log.info(
+            "%d agents with a budget of %d labels each: at most %d calls; labels already stored are free",
+            len(asked),
+            settings.finetune.labels,
+            len(asked) * settings.finetune.labels,
+        )
         calls: dict[Arm, dict[str, Any]] = {
-            arm: {"config": settings, "snapshot": snapshot, "arm": arm, "stand_in": stand_in}
-            for arm in arms(settings, "llm", "hybrid")
+            arm: {"config": settings, "snapshot": snapshot, "arm": arm, "stand_in": stand_in} for arm in asked
         }
         return {arm.name: path for arm, path in fan_out(finetune_arm, calls, settings.processes).items()}

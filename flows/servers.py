@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dynaq.errors import InputError, TransientError
+from dynaq.processes import death_pact
 
 _START_S = 120
 
@@ -62,6 +63,7 @@ def _serving(
             stderr=subprocess.STDOUT,
             env={**os.environ, **(environment or {})},
             start_new_session=True,  # Ctrl-C is for us; the server and its children are stopped below
+            preexec_fn=death_pact(signal.SIGTERM),
         )
     try:
         deadline = time.monotonic() + _START_S

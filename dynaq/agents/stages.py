@@ -71,14 +71,15 @@ def finetune(config: Config, snapshot: Snapshot, arm: Arm, reward: LLMFeedback) 
         agent = new_agent(config, snapshot, arm)
         if arm.agent == "hybrid":
             restore(agent, load_checkpoint(pretrained_path(config, snapshot, arm), snapshot.manifest.digest))
-        budget = config.finetune
+        budget, explore = config.finetune, config.agent.epsilon
         environment = _environment(config, snapshot, arm, reward, budget.applicants_per_step)
         curves = learn(
             agent,
             environment,
             budget.labels // (budget.applicants_per_step * config.agent.slate),
             budget.updates_per_step,
-            lambda step: epsilon_at(step, config.agent.epsilon),
+            # A warm start is not thrown away on random jobs: the hybrid explores as little as pre-training ended with.
+            lambda step: explore.end if arm.agent == "hybrid" else epsilon_at(step, explore),
             arm.seed,
         )
     manifest = _manifest(config, snapshot, arm, "finetune", rewards).model_copy(

@@ -7,7 +7,6 @@ answers, standard error stays open and takes the reason why it does not.
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import json
 import os
@@ -17,7 +16,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -26,6 +24,7 @@ from pymongo import MongoClient
 from pymongo.errors import OperationFailure, PyMongoError
 
 from dynaq.data.embedded import CLIENTS_LOCK, LOG_FILE, START_S, URI_FILE, try_lock
+from dynaq.processes import death_pact
 
 _GRACE_S = 3.0  # stages that follow one another do not restart the server
 _POLL_S = 0.5
@@ -33,7 +32,6 @@ _STOP_S = 30.0
 _PORT_FILE = "port"
 _ADDRESS_IN_USE = 48  # mongod's exit code
 _NOT_YET_INITIALIZED = 94
-_PR_SET_PDEATHSIG = 1
 
 # Small: it shares a machine with training. Preallocated journals alone would take 300 MB of disk a server. A cache
 # of 0.25 GB takes single documents up to 8 MB; ours have some kB.
@@ -86,31 +84,13 @@ def _launch(directory: Path, binary: str, lock: int) -> tuple[subprocess.Popen[b
                 stdout=log,
                 stderr=log,
                 pass_fds=[lock],
-                preexec_fn=_death_pact(),
+                preexec_fn=death_pact(),  # SIGKILL cannot hang, and the journal brings back durable writes
             )
         if _listens(mongod, log_path):
             return mongod, port
         if mongod.returncode != _ADDRESS_IN_USE:
             break
     sys.exit(_complaint(mongod, log_path))
-
-
-def _death_pact() -> Callable[[], None] | None:
-    """What the child does before it becomes mongod: ask to be killed when the keeper dies for any reason.
-
-    SIGKILL, because that cannot hang, and the journal brings back every durable write.
-    """
-    if sys.platform != "linux":
-        return None
-    libc, keeper = ctypes.CDLL(None), os.getpid()
-
-    def sign() -> None:
-        # The signal comes when the parent *thread* ends: the keeper starts mongod from its main thread.
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != keeper:  # it died before the pact
-            os._exit(1)
-
-    return sign
 
 
 def _last_port(directory: Path) -> int:

@@ -140,7 +140,7 @@ def render_markdown(night: Night) -> str:
     return template.render(
         night=night,
         verdict=verdict(c, gamma),
-        warnings="\n".join(f"> {line}\n" for line in _warnings(night)),
+        warnings="\n>\n".join(f"> {line}" for line in _warnings(night)),
         gamma=f"{gamma:g}",
         table=table(c.of(gamma)),
         table_zero=table(c.of(0.0)) if gamma != 0 else "",
@@ -208,8 +208,10 @@ def _warnings(night: Night) -> list[str]:
     """What a reader must know before believing a figure."""
     lines = []
     if sum(night.manifest.generated.values()):
-        lines.append("The postings and applicants are **generated**: these figures show that the pipeline works,")
-        lines.append("not that a warm start pays on a real platform.")
+        lines.append(
+            "The postings and applicants are **generated**: these figures show that the pipeline works, not that a"
+            " warm start pays on a real platform."
+        )
     if STAND_IN in night.label_source:
         lines.append(f"The LLM labels come from **{STAND_IN}**, a rule-based stand-in, not from an LLM.")
     return lines

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 from dynaq.errors import LabelError
+from dynaq.processes import death_pact
 
 _START_TIMEOUT_S = 60.0
 
@@ -27,9 +27,15 @@ def rule_sim_server() -> Iterator[str]:
     Raises:
         LabelError: it did not start.
     """
-    command = [sys.executable, "-m", "dynaq.llm.rule_sim", "--parent", str(os.getpid())]
+    command = [sys.executable, "-m", "dynaq.llm.rule_sim"]
     # A session of its own: Ctrl-C must not take it away from labels that are still being stored.
-    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True)
+    child = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+        preexec_fn=death_pact(),
+    )
     with child:
         try:
             yield _when_it_answers(child)
