@@ -1,0 +1,99 @@
+"""Bad input to a flow: one clear sentence, on the console and on Prefect's pages, and nothing taken for whole."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from dynaq.errors import ArtifactError, ConfigError, InputError, TransientError
+from flows.compare import compare
+from flows.extract import extract
+from flows.ingest import ingest
+from flows.pretrain import pretrain
+from tests.paths import ROOT
+
+CONFIG = str(ROOT / "configs" / "base.yaml")
+
+
+@pytest.fixture
+def tables(tmp_path: Path) -> dict[str, Any]:
+    """The ingest section for two small files."""
+    pd.DataFrame({"id": ["a"], "text": ["welder"]}).to_parquet(tmp_path / "jobs.parquet")
+    (tmp_path / "applicants.csv").write_text("id,text\n1,welding\n")
+    columns = {"id": "id", "attributes": {}}
+    return {
+        "jobs": {**columns, "path": str(tmp_path / "jobs.parquet"), "columns": {"title": ["text"]}},
+        "applicants": {**columns, "path": str(tmp_path / "applicants.csv"), "columns": {"hard_skills": ["text"]}},
+    }
+
+
+@pytest.mark.usefixtures("in_prefect")
+def test_a_mapping_that_names_no_column(tmp_path: Path, tables: dict[str, Any], mongo_workdir: Path) -> None:
+    tables["jobs"]["columns"] = {"title": ["headline"]}
+    with pytest.raises(InputError, match=r"ingest\.jobs\.columns\.title names the column 'headline'"):
+        ingest(CONFIG, {"ingest": tables, "workdir": str(mongo_workdir), "mongo.database": "bad_mapping"})
+
+
+@pytest.mark.usefixtures("in_prefect")
+def test_a_corrupt_parquet(tmp_path: Path, tables: dict[str, Any], mongo_workdir: Path) -> None:
+    (tmp_path / "jobs.parquet").write_bytes(b"PAR1 but no more")
+    with pytest.raises(InputError, match=r"jobs\.parquet"):
+        ingest(CONFIG, {"ingest": tables, "workdir": str(mongo_workdir), "mongo.database": "corrupt"})
+
+
+@pytest.mark.usefixtures("in_prefect")
+def test_an_empty_collection(mongo_workdir: Path) -> None:
+    with pytest.raises(InputError, match="ingest flow"):
+        extract(CONFIG, {"workdir": str(mongo_workdir), "mongo.database": "nothing_here"})
+
+
+@pytest.mark.usefixtures("in_prefect")
+def test_nothing_to_ingest() -> None:
+    with pytest.raises(ConfigError, match="nothing to ingest"):
+        ingest(CONFIG)
+
+
+@pytest.mark.usefixtures("in_prefect")
+@pytest.mark.parametrize("flow", [pretrain, compare])
+def test_no_snapshot_yet(flow: Any, tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="extract flow"):
+        flow(CONFIG, {"workdir": str(tmp_path)})
+
+
+@pytest.mark.usefixtures("in_prefect")
+def test_a_server_that_does_not_answer_is_tried_again_and_never_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("MONGODB_URI", "mongodb://somebody:S3ntinel@127.0.0.1:9/")
+    monkeypatch.setattr("tasks.extract.take_snapshot.retry_delay_seconds", [0.1, 0.1, 0.1])
+    with caplog.at_level(logging.INFO), pytest.raises(TransientError, match="MONGODB_URI did not answer") as caught:
+        extract(CONFIG, {"workdir": str(tmp_path), "mongo.timeout_s": 0.2})
+    assert "S3ntinel" not in caplog.text + str(caught.value)
+    assert "Traceback" not in caplog.text
+    assert caplog.text.count("Retry ") == 3
+    assert not (tmp_path / "mongodb").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--set", "agent.gama=1"], "agent.gama"),
+        (["--set", "agent.gamma=1.5"], "agent.gamma is 1.5"),
+        (["--set", "agent.gamma=high"], "agent.gamma is 'high'"),
+        (["--config", "nowhere.yaml"], "nowhere.yaml"),
+        (["--set", "nonsense"], "KEY=VALUE"),
+    ],
+)
+def test_the_command_line_says_it_in_one_line(arguments: list[str], expected: str) -> None:
+    command = [sys.executable, "-m", "flows", "nightly", "--config", CONFIG, *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ})
+    assert done.returncode == 2
+    assert expected in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1

@@ -1,0 +1,125 @@
+"""A small night from the command line, on real servers: killed half-way, gone on with, and telling no secret."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from mlflow import MlflowClient
+from pymongo.database import Database
+
+from dynaq.llm.rule_sim.process import rule_sim_server
+from tests.paths import ROOT
+
+SECRET = "S3ntinel"
+SMALL = {
+    "market.jobs": 120,
+    "market.applicants": 60,
+    "compare.seeds": 2,
+    "compare.steps": 12,
+    "compare.applicants": 15,
+    "pretrain.steps": 20,
+    "finetune.labels": 64,
+    "agent.hidden": "[32]",
+    "agent.batch_size": 32,
+}
+
+
+@pytest.fixture
+def environment(prefect_api: str, database: Database[dict[str, Any]], tmp_path: Path) -> Iterator[dict[str, str]]:
+    """A MongoDB with a password, an LLM with a key, and the shared Prefect server."""
+    database.client.admin.command("createUser", "keeper", pwd=SECRET, roles=[{"role": "root", "db": "admin"}])
+    host = urlsplit("//{}:{}".format(*database.client.address))
+    with rule_sim_server() as llm:
+        yield {
+            **os.environ,
+            "PREFECT_API_URL": prefect_api,
+            "PREFECT_HOME": str(tmp_path / "prefect"),
+            "MONGODB_URI": f"mongodb://keeper:{SECRET}@{host.netloc}/?directConnection=true&authSource=admin",
+            "OPENAI_API_KEY": f"sk-{SECRET}",
+            "OPENAI_BASE_URL": llm,
+            "DYNAQ_LLM_MODEL": "gpt-of-the-test",
+        }
+    database.client.admin.command("dropUser", "keeper")
+
+
+def start(environment: dict[str, str], workdir: Path, name: str, output: Path) -> subprocess.Popen[bytes]:
+    changes = {**SMALL, "workdir": workdir, "mongo.database": name}
+    command = [sys.executable, "-m", "flows", "nightly", "--config", "configs/demo.yaml"]
+    for key, value in changes.items():
+        command += ["--set", f"{key}={value}"]
+    with output.open("wb") as file:
+        return subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
+        )
+
+
+@pytest.mark.timeout(600)
+def test_a_night_killed_half_way_goes_on_and_tells_no_secret(
+    environment: dict[str, str], database: Database[dict[str, Any]], tmp_path: Path
+) -> None:
+    workdir, first, second = tmp_path / "work", tmp_path / "first.txt", tmp_path / "second.txt"
+    killed = start(environment, workdir, database.name, first)
+    labels = database["llm_feedback"]
+    deadline = time.monotonic() + 240
+    while labels.estimated_document_count() < 40:
+        assert killed.poll() is None, first.read_text()
+        assert time.monotonic() < deadline, first.read_text()
+        time.sleep(0.1)
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.wait()
+    finished = {path: path.stat().st_mtime_ns for path in workdir.glob("checkpoints/pretrain-*/manifest.json")}
+    assert len(finished) == 4  # 2 seeds, with discount and without
+    paid = {each["_id"]: each["created"] for each in labels.find({}, {"created": 1})}
+
+    going_on = start(environment, workdir, database.name, second)
+    assert going_on.wait(timeout=400) == 0, second.read_text()
+    assert {path: path.stat().st_mtime_ns for path in finished} == finished  # reused, not repeated
+    kept = {each["_id"]: each["created"] for each in labels.find({"_id": {"$in": list(paid)}}, {"created": 1})}
+    assert kept == paid
+    assert not list(workdir.glob("*/.writing*")) or not list(workdir.glob("checkpoints/.writing*"))
+
+    printed = second.read_text()
+    rows = [line for line in printed.splitlines() if re.match(r"\| (cosine|llm|hybrid|baseline) ", line)]
+    assert len(rows) == 8  # four agents, at gamma 0.3 and 0
+    (report,) = workdir.glob("reports/*/report.html")
+    assert f"Report: {report}" in printed
+    assert "openai:gpt-of-the-test" in report.read_text()
+    check_mlflow(workdir)
+    check_no_secret(tmp_path)
+
+
+def check_mlflow(workdir: Path) -> None:
+    client = MlflowClient(f"sqlite:///{workdir / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("dynaq")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
+    assert sorted(run.info.status for run in parents) == ["FINISHED", "RUNNING"]  # the killed one never said goodbye
+    assert len(children) == 4 * 2 * 2
+    night = next(run for run in parents if run.info.status == "FINISHED")
+    assert {run.data.tags["mlflow.parentRunId"] for run in children} == {night.info.run_id}
+    assert {"seconds_ingest", "seconds_compare", "cosine_share_of_best"} <= night.data.metrics.keys()
+    hybrid = next(run for run in children if run.info.run_name == "hybrid-g0.3-s0")
+    assert len(client.get_metric_history(hybrid.info.run_id, "online_reward")) == 12
+    names = {entry.path for entry in client.list_artifacts(hybrid.info.run_id, "checkpoint")}
+    assert "checkpoint/weights.safetensors" in names
+    assert "checkpoint/manifest.json" in names
+
+
+def check_no_secret(root: Path) -> None:
+    """In no file that the night or a server wrote: logs, MLflow, Prefect's database, reports."""
+    written = [path for path in root.parent.rglob("*") if path.is_file()]
+    files = [path for path in written if "mongodb" not in path.parts]  # mongod keeps users, hashed, in its own files
+    assert any(path.name == "prefect.db" for path in files)
+    assert [path for path in files if SECRET.encode() in path.read_bytes()] == []

@@ -1,0 +1,33 @@
+"""The house in order: lint, types, import contract, deployments that name real flows."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.paths import ROOT
+
+
+@pytest.mark.parametrize(
+    "command", [["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"], ["lint-imports"]], ids=" ".join
+)
+def test_static_checks(command: list[str]) -> None:
+    program = Path(sys.executable).with_name(command[0])
+    done = subprocess.run([program, *command[1:]], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_deployments_name_flows_and_their_parameters() -> None:
+    declared = yaml.safe_load((ROOT / "deployments" / "prefect.yaml").read_text())["deployments"]
+    for deployment in declared:
+        path, name = deployment["entrypoint"].split(":")
+        flow = getattr(importlib.import_module(path.removesuffix(".py").replace("/", ".")), name)
+        assert set(deployment["parameters"]) <= set(inspect.signature(flow.fn).parameters)
+    assert {d["name"] for d in declared} == {"ingest", "extract", "pretrain", "finetune", "compare", "nightly"}
+    assert [d["name"] for d in declared if d.get("schedules")] == ["nightly"]
