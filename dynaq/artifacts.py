@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from dynaq import __version__
+from dynaq.errors import ArtifactError
 
 _ASIDE = ".writing"
 _DAY_S = 24 * 3600
@@ -56,12 +57,14 @@ def publish(target: Path) -> Iterator[Path]:
 @contextmanager
 def staged(root: Path) -> Iterator[Path]:
     """A fresh directory under root, gone afterwards unless renamed; what dead runs left there is removed first."""
-    root.mkdir(parents=True, exist_ok=True)
+    directory = root / "@".join([_ASIDE, socket.gethostname(), str(os.getpid()), secrets.token_hex(4)])
+    try:
+        directory.mkdir(parents=True)
+    except OSError as error:
+        raise ArtifactError(f"cannot write into {root}: {error.strerror}") from None
     for left_over in root.glob(f"{_ASIDE}@*"):
         if _is_dead(left_over):
             shutil.rmtree(left_over, ignore_errors=True)
-    directory = root / "@".join([_ASIDE, socket.gethostname(), str(os.getpid()), secrets.token_hex(4)])
-    directory.mkdir()
     try:
         yield directory
     finally:

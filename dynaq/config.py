@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from dynaq.errors import ConfigError
 
@@ -19,12 +19,13 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
 Name = Annotated[str, Field(min_length=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class Section(BaseModel):
     """A group of knobs: frozen, and unknown keys are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class MarketConfig(Section):
@@ -32,7 +33,7 @@ class MarketConfig(Section):
 
     jobs: Count
     applicants: Count
-    seed: int
+    seed: Seed
 
 
 class Collections(Section):
@@ -43,6 +44,11 @@ class Collections(Section):
     applicants: Name
     applicant_embeddings: Name
     labels: Name
+
+    @model_validator(mode="after")
+    def _one_purpose_each(self) -> Self:
+        _distinct("collections", list(self.model_dump().values()))
+        return self
 
 
 class MongoConfig(Section):
@@ -55,6 +61,12 @@ class MongoConfig(Section):
     applicant_id: Name
     job_vectors: dict[Name, Name]
     applicant_vectors: dict[Name, Name]
+
+    @model_validator(mode="after")
+    def _one_field_each(self) -> Self:
+        _distinct("job_vectors", list(self.job_vectors.values()))
+        _distinct("applicant_vectors", list(self.applicant_vectors.values()))
+        return self
 
 
 class TableConfig(Section):
@@ -102,6 +114,8 @@ class ExtractConfig(Section):
 
     @model_validator(mode="after")
     def _cosine_is_defined(self) -> Self:
+        _distinct("job_fields", self.job_fields)
+        _distinct("applicant_fields", self.applicant_fields)
         for applicant_field, job_field in self.cosine_pairs:
             if applicant_field not in self.applicant_fields or job_field not in self.job_fields:
                 raise ValueError(
@@ -133,7 +147,7 @@ class EpsilonConfig(Section):
 class WorldModelConfig(Section):
     """The network that predicts rewards for planning."""
 
-    hidden: list[Count]
+    hidden: Annotated[list[Count], Field(min_length=1)]
     learning_rate: Positive
     held_out_share: Annotated[float, Field(gt=0, lt=1)]
 
@@ -176,6 +190,7 @@ class FinetuneConfig(Section):
     labels: Count
     applicants_per_step: Count
     updates_per_step: Count
+    epsilon: Share
 
 
 class LabelValues(Section):
@@ -223,12 +238,24 @@ class TrackingConfig(Section):
     experiment: Name
     uri: str | None
 
+    @field_validator("uri")
+    @classmethod
+    def _no_secret(cls, uri: str | None) -> str | None:
+        if uri is not None and "@" in uri:
+            raise ValueError("an address with a user or password is a secret: give it as MLFLOW_TRACKING_URI instead")
+        return uri
+
+
+def _distinct(what: str, names: list[str]) -> None:
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"{what} names {', '.join(twice)} more than once")
+
 
 class Config(Section):
     """The whole configuration of a night."""
 
     name: Name
-    seed: Annotated[int, Field(ge=0)]
+    seed: Seed
     workdir: Name
     market: MarketConfig | None
     mongo: MongoConfig
@@ -338,7 +365,8 @@ def _explain(error: ValidationError) -> str:
         elif issue["type"] == "missing":
             problems.append(f"{key} is missing")
         else:
-            given = ":" if isinstance(issue["input"], dict) else f" is {issue['input']!r}:"
+            silent = isinstance(issue["input"], dict) or key.endswith("uri")  # an address may hold a password
+            given = ":" if silent else f" is {issue['input']!r}:"
             problems.append(f"{key}{given} {issue['msg'].removeprefix('Value error, ')}")
     return "; ".join(problems)
 

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ def main(arguments: list[str]) -> int:
     try:
         overrides = dict(_override(text) for text in options.set)
         config = load_config(options.config, overrides)
+        _make_workdir(config)
         os.environ.setdefault("PREFECT_HOME", str(config.work_path / "prefect"))
         if options.flow == "ui":
             _show_pages(config)
@@ -41,7 +42,7 @@ def main(arguments: list[str]) -> int:
             # A process of its own, so that all it tells Prefect has arrived before the server stops.
             with _prefect_api(config) as api:
                 command = [sys.executable, "-m", "flows", *arguments]
-                return subprocess.call(command, env={**os.environ, "PREFECT_API_URL": api})
+                return _wait(subprocess.Popen(command, env={**os.environ, "PREFECT_API_URL": api}))
     except DynaqError as error:
         print(f"dynaq: {error}", file=sys.stderr)
         return 2
@@ -49,6 +50,28 @@ def main(arguments: list[str]) -> int:
         print("dynaq: interrupted; the same command goes on where it stopped", file=sys.stderr)
         return 130
     return 0
+
+
+def _wait(process: subprocess.Popen[bytes]) -> int:
+    """The exit status of a child that Ctrl-C has reached too: it is given the time to store what was paid for."""
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        print("dynaq: stopping; press Ctrl-C again to stop at once", file=sys.stderr)
+        try:
+            return process.wait(timeout=60)
+        except (KeyboardInterrupt, subprocess.TimeoutExpired):
+            process.kill()
+            return process.wait()
+
+
+def _make_workdir(config: Config) -> None:
+    try:
+        config.work_path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"workdir {config.work_path} cannot be made: {error.strerror}") from None
+    if not os.access(config.work_path, os.W_OK | os.X_OK):
+        raise ConfigError(f"workdir {config.work_path} cannot be written to")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -76,17 +99,17 @@ def _run(name: str, config: str, overrides: dict[str, Any]) -> None:
     flow = getattr(importlib.import_module(f"flows.{name}"), name)  # only now: Prefect reads the environment
     result = flow(config, overrides)
     if name in ("compare", "nightly"):
-        _print_report(result)
+        _print_report(result, config)
     print(f"{name} finished in {time.perf_counter() - started:.0f} s")
 
 
-def _print_report(directory: Path) -> None:
+def _print_report(directory: Path, config: str) -> None:
     report = (directory / "report.md").read_text()
     for line in report.splitlines():
         if line.startswith(("# ", "## Online", "## The same", "**", ">", "|")):
             print(line)
     print(f"\nReport: {directory / 'report.html'}")
-    print("Pages of MLflow and Prefect: make ui")
+    print(f"Pages of MLflow and Prefect: make ui CONFIG={config}")
 
 
 def _ui_file(config: Config) -> Path:
@@ -107,14 +130,17 @@ def _prefect_api(config: Config) -> Iterator[str]:
 def _show_pages(config: Config) -> None:
     from dynaq.tracking.mlflow_tracker import tracking_uri
 
-    prefect_port = int(os.environ.get("DYNAQ_PREFECT_PORT", "4200"))
-    mlflow_port = int(os.environ.get("DYNAQ_MLFLOW_PORT", "5000"))
-    logs, artifacts = config.work_path / "logs", config.work_path / "mlartifacts"
+    store, logs = tracking_uri(config), config.work_path / "logs"
+    remote = store.startswith(("http://", "https://"))
+    mlflow_pages = (
+        nullcontext("the server that tracking.uri or MLFLOW_TRACKING_URI names")
+        if remote
+        else mlflow_server(
+            _port("DYNAQ_MLFLOW_PORT", 5000), store, config.work_path / "mlartifacts", logs / "mlflow.log"
+        )
+    )
     print("starting the pages ...", flush=True)
-    with (
-        prefect_server(prefect_port, logs / "prefect.log") as api,
-        mlflow_server(mlflow_port, tracking_uri(config), artifacts, logs / "mlflow.log") as mlflow,
-    ):
+    with prefect_server(_port("DYNAQ_PREFECT_PORT", 4200), logs / "prefect.log") as api, mlflow_pages as mlflow:
         _ui_file(config).write_text(api)
         try:
             print(f"Prefect  {api.removesuffix('/api')}\nMLflow   {mlflow}\nCtrl-C stops both", flush=True)
@@ -122,6 +148,13 @@ def _show_pages(config: Config) -> None:
                 time.sleep(3600)
         finally:
             _ui_file(config).unlink(missing_ok=True)
+
+
+def _port(variable: str, default: int) -> int:
+    text = os.environ.get(variable, str(default))
+    if not text.isdecimal() or not 0 < int(text) < 2**16:
+        raise ConfigError(f"{variable} is {text!r}, it must be a port from 1 to 65535")
+    return int(text)
 
 
 if __name__ == "__main__":

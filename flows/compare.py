@@ -10,21 +10,19 @@ from prefect import flow
 from dynaq.agents import stages
 from dynaq.agents.arms import Arm, arms
 from dynaq.config import Config, load_config
-from dynaq.data.snapshot import Snapshot, latest_snapshot, open_snapshot
+from dynaq.data.snapshot import Snapshot, open_snapshot
 from dynaq.errors import ArtifactError
 from dynaq.llm.endpoint import RULE_SIM, resolve_endpoint
+from dynaq.rewards.llm_feedback import reward_name
 from flows.fan_out import fan_out
+from flows.night import MLflowNight, find_snapshot, mlflow_night
 from tasks.compare import measure_similarity, run_arm, run_reference
-from tasks.report import end_night, start_night, track_night, write_night
+from tasks.report import Outputs, track_night, write_night
 
 
 @flow
 def compare(
-    config: str = "configs/demo.yaml",
-    overrides: dict[str, Any] | None = None,
-    snapshot: Path | None = None,
-    night: str | None = None,
-    seconds: dict[str, float] | None = None,
+    config: str = "configs/demo.yaml", overrides: dict[str, Any] | None = None, snapshot: Path | None = None
 ) -> Path:
     """Compare checkpoints that the earlier flows have written; returns the report's directory.
 
@@ -32,33 +30,41 @@ def compare(
         config: the same configuration that they were trained with.
         overrides: dotted keys, likewise.
         snapshot: directory; the latest one if not given.
-        night: MLflow run to log to; a new one if not given.
-        seconds: time of earlier stages, for the report.
     """
     settings = load_config(config, overrides)
-    opened = open_snapshot(snapshot or latest_snapshot(settings.work_path / "snapshots"))
+    path = find_snapshot(settings, snapshot)
+    with mlflow_night(settings, f"compare {settings.name}") as night:
+        return compare_arms(settings, path, night)
+
+
+def compare_arms(settings: Config, snapshot: Path, night: MLflowNight) -> Path:
+    """Run all arms online, write the report, log both to MLflow; returns the report's directory."""
     endpoint = resolve_endpoint()
     source = endpoint.provenance if endpoint else RULE_SIM
-    checkpoints = find_checkpoints(settings, opened, f"llm:{source}")
-    run_id = night or start_night(settings, f"compare {settings.name}")
-    shared = {"config": settings, "snapshot": opened.path}
+    checkpoints = find_checkpoints(settings, open_snapshot(snapshot), reward_name(source))
+    shared = {"config": settings, "snapshot": snapshot}
     every = arms(settings, "cosine", "llm", "hybrid", "baseline")
-    online = fan_out(
-        run_arm,
-        {arm: {**shared, "arm": arm, "checkpoint": checkpoints.get(arm)} for arm in every},
-        settings.processes,
-    )
-    seeds = dict.fromkeys(arm.seed for arm in every)
-    references = {seed: run_reference(settings, opened.path, seed) for seed in seeds}
-    similarity = [
-        measure_similarity(settings, opened.path, arm, checkpoints[arm])
-        for arm in every
-        if arm.agent == "cosine" and arm.gamma == settings.agent.gamma
-    ]
-    report = write_night(settings, opened.path, checkpoints, online, references, similarity, source, seconds or {})
-    track_night(settings, run_id, opened.path, checkpoints, online, references, similarity, report)
-    if night is None:
-        end_night(settings, run_id, True, {})
+    with night.timed("compare"):
+        online = fan_out(
+            run_arm,
+            {arm: {**shared, "arm": arm, "checkpoint": checkpoints.get(arm)} for arm in every},
+            settings.processes,
+        )
+        outputs = Outputs(
+            snapshot=snapshot,
+            checkpoints=checkpoints,
+            online=online,
+            references={
+                seed: run_reference(settings, snapshot, seed) for seed in dict.fromkeys(arm.seed for arm in every)
+            },
+            similarity=[
+                measure_similarity(settings, snapshot, arm, checkpoints[arm])
+                for arm in every
+                if arm.agent == "cosine" and arm.gamma == settings.agent.gamma
+            ],
+        )
+    report = write_night(settings, outputs, source, night.seconds)
+    track_night(settings, night.run_id, outputs, report)
     return report
 
 

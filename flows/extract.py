@@ -18,11 +18,12 @@ def extract(config: str = "configs/demo.yaml", overrides: dict[str, Any] | None 
     settings = load_config(config, overrides)
     path = take_snapshot(settings)
     manifest = open_snapshot(path).manifest
+    quarantined = {name: reasons for name, reasons in manifest.quarantined.items() if reasons}
     get_run_logger().info(
         "snapshot %s: %d applicants, %d jobs, quarantined %s",
         path.name,
         manifest.applicants,
         manifest.jobs,
-        manifest.quarantined or "none",
+        quarantined or "none",
     )
     return path

@@ -11,10 +11,10 @@ from prefect import flow, get_run_logger
 from dynaq.agents.arms import Arm, arms
 from dynaq.config import load_config
 from dynaq.data.connection import open_database
-from dynaq.data.snapshot import latest_snapshot
 from dynaq.llm.endpoint import resolve_endpoint
 from dynaq.llm.rule_sim.process import rule_sim_server
 from flows.fan_out import fan_out
+from flows.night import find_snapshot
 from tasks.train import finetune_arm
 
 
@@ -27,7 +27,7 @@ def finetune(
     Without an LLM in the environment the stand-in rule-sim-v1 is started and said so; it is never a fall-back.
     """
     settings = load_config(config, overrides)
-    snapshot = snapshot or latest_snapshot(settings.work_path / "snapshots")
+    snapshot = find_snapshot(settings, snapshot)
     endpoint = resolve_endpoint()
     log = get_run_logger()
     if endpoint is None:

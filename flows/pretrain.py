@@ -9,8 +9,8 @@ from prefect import flow
 
 from dynaq.agents.arms import Arm, arms
 from dynaq.config import load_config
-from dynaq.data.snapshot import latest_snapshot
 from flows.fan_out import fan_out
+from flows.night import find_snapshot
 from tasks.train import pretrain_arm
 
 
@@ -20,7 +20,7 @@ def pretrain(
 ) -> dict[str, Path]:
     """Pre-train every seed and discount on a snapshot (the latest one); returns checkpoint directories by arm."""
     settings = load_config(config, overrides)
-    snapshot = snapshot or latest_snapshot(settings.work_path / "snapshots")
+    snapshot = find_snapshot(settings, snapshot)
     calls: dict[Arm, dict[str, Any]] = {
         arm: {"config": settings, "snapshot": snapshot, "arm": arm} for arm in arms(settings, "cosine")
     }

@@ -10,7 +10,7 @@ from prefect import task
 from dynaq.config import Config, TableConfig
 from dynaq.data.connection import open_database
 from dynaq.data.embed import EmbedReport, embed_documents
-from dynaq.data.ingest import IngestReport, load_documents
+from dynaq.data.ingest import IngestReport, forget_other_generated, load_documents
 from dynaq.data.market import generate_market, market_tables
 from dynaq.embedding.minilm import MiniLM
 from tasks.retry import RETRY
@@ -36,25 +36,25 @@ def source_table(config: Config, side: Side, market: Path | None) -> tuple[Table
 
 @task(**RETRY)
 def load_table(config: Config, side: Side, market: Path | None) -> IngestReport:
-    """Upsert one table into its text collection."""
+    """Upsert one table into its text collection; of generated documents, only those of this market stay."""
     table, section = source_table(config, side, market)
-    collection = getattr(config.mongo.collections, side)
+    texts, vectors, id_field, _ = _places(config, side)
     with open_database(config.mongo, config.work_path) as database:
-        return load_documents(database, collection, table, section=section, generated=market is not None)
+        if market:
+            forget_other_generated(database, texts, vectors, id_field, table)
+        return load_documents(database, texts, table, section=section, generated=market is not None)
 
 
 @task(**RETRY)
 def embed_side(config: Config, side: Side) -> EmbedReport:
     """Embed the texts of one side that have changed."""
-    names = config.mongo.collections
-    collection, vectors_collection, id_field, vectors = {
-        "jobs": (names.jobs, names.job_embeddings, config.mongo.job_id, config.mongo.job_vectors),
-        "applicants": (
-            names.applicants,
-            names.applicant_embeddings,
-            config.mongo.applicant_id,
-            config.mongo.applicant_vectors,
-        ),
-    }[side]
     with open_database(config.mongo, config.work_path) as database:
-        return embed_documents(database, collection, vectors_collection, id_field, vectors, MiniLM(), config.embedding)
+        return embed_documents(database, *_places(config, side), MiniLM(), config.embedding)
+
+
+def _places(config: Config, side: Side) -> tuple[str, str, str, dict[str, str]]:
+    """Of one side: the text collection, the vector collection, its field with the id, text field -> vector field."""
+    mongo, names = config.mongo, config.mongo.collections
+    if side == "jobs":
+        return names.jobs, names.job_embeddings, mongo.job_id, mongo.job_vectors
+    return names.applicants, names.applicant_embeddings, mongo.applicant_id, mongo.applicant_vectors

@@ -13,10 +13,11 @@ from pymongo.database import Database
 
 from dynaq.config import MongoConfig, load_config
 from dynaq.data.connection import open_database
+from tests.small_snapshot import small_snapshot as small_snapshot
 
 # Before the test modules import what reads it: tests reach no server but their own, and send nothing home.
 for _name in list(os.environ):
-    if _name.startswith(("MONGODB_", "OPENAI_", "MLFLOW_", "PREFECT_API_")):
+    if _name.startswith(("MONGODB_", "OPENAI_", "AZURE_OPENAI_", "DYNAQ_LLM_", "MLFLOW_", "PREFECT_API_")):
         del os.environ[_name]
 os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")

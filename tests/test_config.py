@@ -96,12 +96,19 @@ def test_a_written_configuration_is_read_as_it_was(preset: Path) -> None:
         ({"compare.seeds": True}, "compare.seeds is True: Input should be a valid integer"),
         ({"compare.applicants": 1.5}, "compare.applicants is 1.5: Input should be a valid integer"),
         ({"split.held_out_share": 0}, "split.held_out_share is 0: Input should be greater than 0"),
+        ({"seed": -1}, "seed is -1: Input should be greater than or equal to 0"),
+        ({"seed": 2**32}, "seed is 4294967296: Input should be less than 4294967296"),
         ({"name": ""}, "name is '': String should have at least 1 character"),
         ({"agent": 5}, "agent is 5: Input should be a valid dictionary"),
         ({"market": {"jobs": 5}}, "market.applicants is missing; market.seed is missing"),
         # Knobs that must fit each other.
         ({"extract.cosine_pairs": [["soft", "pay"]]}, "extract: cosine_pairs names [soft, pay], which is not a pair"),
         ({"extract.cosine_pairs": []}, "as many applicant fields as job fields, here 2 and 4: list cosine_pairs"),
+        ({"extract.job_fields": ["title", "title"]}, "extract: job_fields names title more than once"),
+        (
+            {"mongo.collections.jobs": "llm_feedback"},
+            "mongo.collections: collections names llm_feedback more than once",
+        ),
         ({"agent.slate": 51}, "agent: slate is 51, but only 50 candidates are drawn"),
         ({"agent.slate": 17}, "finetune.labels is 512, but one step asks for 544"),
         ({"compare.window": 101}, "compare: window is 101, but there are only 100 steps"),
@@ -124,13 +131,19 @@ def test_a_night_cannot_read_tables_and_generate_them() -> None:
     assert message.endswith("market and ingest are both set: a night reads tables or generates them, not both")
 
 
-@pytest.mark.xfail(strict=True, reason="Section does not say allow_inf_nan=False")
 @pytest.mark.parametrize(
     ("key", "value"),
     [("llm.values.apply", float("nan")), ("llm.timeout_s", float("inf")), ("agent.learning_rate", float("inf"))],
 )
 def test_numbers_are_finite(key: str, value: float) -> None:
     assert f"{key} is {value}" in refusal(BASE_CONFIG, {key: value})
+
+
+@pytest.mark.parametrize("uri", ["http://anna:sesame@mlflow.internal", ["http://anna:sesame@mlflow.internal"]])
+def test_an_address_with_a_password_is_refused_and_not_repeated(uri: object) -> None:
+    message = refusal(BASE_CONFIG, {"tracking.uri": uri})
+    assert "tracking.uri" in message
+    assert "sesame" not in message
 
 
 def test_all_problems_are_told_at_once(preset: Path) -> None:

@@ -6,7 +6,7 @@ One update is, from top to bottom:
   planning         batches of imagined transitions: applicants met before x any jobs, reward from the world model
 
 Departures from the textbook: planning draws jobs the applicant was never shown (the point of a model over vectors is
-to speak about them); and the number of planning steps is scaled by the world model's skill on transitions kept aside
+to speak about them); and the number of planning steps is scaled by the world model's skill on pairs kept aside
 from it, down to zero while it does not beat predicting the mean, because planning with an untrained model destroys a
 warm start.
 """
@@ -23,7 +23,7 @@ from dynaq.agents.exploration import epsilon_greedy
 from dynaq.agents.network import PairNetwork
 from dynaq.agents.targets import bellman_targets
 from dynaq.config import AgentConfig
-from dynaq.mdp.candidates import CandidateSampler, fresh_seeds
+from dynaq.mdp.candidates import CandidateSampler, fresh_seeds, mix
 from dynaq.mdp.features import FeatureSpace
 from dynaq.mdp.replay import ReplayBuffer, Transitions
 
@@ -140,8 +140,9 @@ class DynaQ:
         return bellman_targets(batch.rewards, batch.terminated, next_values, self.config.gamma)
 
     def _held_out(self, batch: Transitions) -> Tensor:
-        """Transitions the world model never learns from: fixed by their seed, so without a flag to store."""
-        return batch.next_seeds.remainder(1000) < round(1000 * self.config.world_model.held_out_share)
+        """Pairs the world model never learns from, however often they come: fixed by a hash, so without a flag."""
+        pair = mix(batch.applicants * len(self.space.actions) + batch.jobs)
+        return pair.remainder(1000) < round(1000 * self.config.world_model.held_out_share)
 
     def _learn_world(self, batch: Transitions) -> float:
         kept = ~self._held_out(batch)
@@ -163,7 +164,7 @@ class DynaQ:
     @torch.no_grad()
     def _measure_skill(self) -> float:
         """1 - MSE / MSE of the mean predictor, on transitions the world model has not learnt from."""
-        newest = self.replay.at(torch.arange(max(0, self.replay.size - _SKILL_SAMPLE), self.replay.size))
+        newest = self.replay.newest(_SKILL_SAMPLE)
         aside = self._held_out(newest)
         if aside.sum() < 10 or aside.all():
             return 0.0

@@ -23,6 +23,7 @@ from dynaq.artifacts import code_version, inputs_key
 from dynaq.config import Config
 from dynaq.data.snapshot import Snapshot
 from dynaq.data.splits import held_out
+from dynaq.errors import ArtifactError
 from dynaq.mdp.candidates import CandidateSampler
 from dynaq.mdp.environment import TrainingEnvironment
 from dynaq.mdp.features import FeatureSpace
@@ -71,15 +72,14 @@ def finetune(config: Config, snapshot: Snapshot, arm: Arm, reward: LLMFeedback) 
         agent = new_agent(config, snapshot, arm)
         if arm.agent == "hybrid":
             restore(agent, load_checkpoint(pretrained_path(config, snapshot, arm), snapshot.manifest.digest))
-        budget, explore = config.finetune, config.agent.epsilon
+        budget = config.finetune
         environment = _environment(config, snapshot, arm, reward, budget.applicants_per_step)
         curves = learn(
             agent,
             environment,
-            budget.labels // (budget.applicants_per_step * config.agent.slate),
+            budget.labels // (environment.applicants_per_step * config.agent.slate),
             budget.updates_per_step,
-            # A warm start is not thrown away on random jobs: the hybrid explores as little as pre-training ended with.
-            lambda step: explore.end if arm.agent == "hybrid" else epsilon_at(step, explore),
+            lambda _: budget.epsilon,
             arm.seed,
         )
     manifest = _manifest(config, snapshot, arm, "finetune", rewards).model_copy(
@@ -96,7 +96,11 @@ def pretrained_path(config: Config, snapshot: Snapshot, arm: Arm) -> Path:
 
 def finetuned_path(config: Config, snapshot: Snapshot, arm: Arm, reward: str) -> Path:
     """Where the fine-tuned checkpoint of an arm lies, trained or not yet; ``reward`` is the labels' provenance."""
-    inputs: dict[str, Any] = {"finetune": config.finetune.model_dump(), "llm": config.llm.model_dump()}
+    asked = {"values", "temperature", "max_field_chars", "max_missing_share"}  # the rest is how, not what
+    inputs: dict[str, Any] = {
+        "finetune": config.finetune.model_dump(),
+        "llm": config.llm.model_dump(include=asked),
+    }
     if arm.agent == "hybrid":
         inputs["pretrain"] = config.pretrain.model_dump()
     return _path(config, snapshot, arm, "finetune", reward=reward, **inputs)
@@ -108,6 +112,7 @@ def _path(config: Config, snapshot: Snapshot, arm: Arm, stage: str, **inputs: An
         arm=arm.name,
         agent=_agent_config(config, arm),
         split=config.split.model_dump(),
+        seed_of_split=config.seed,
         code=code_version(),
         **inputs,
     )
@@ -159,9 +164,13 @@ def restore(agent: DynaQ, checkpoint: Checkpoint) -> None:
     """Load a checkpoint's weights into an agent and begin a new phase with them."""
     for part, network in (("q", agent.q), ("world_model", agent.world_model)):
         prefix = part + "."
-        network.load_state_dict(
-            {name.removeprefix(prefix): t for name, t in checkpoint.tensors.items() if name.startswith(prefix)}
-        )
+        weights = {name.removeprefix(prefix): t for name, t in checkpoint.tensors.items() if name.startswith(prefix)}
+        try:
+            network.load_state_dict(weights)
+        except RuntimeError:
+            raise ArtifactError(
+                f"checkpoint {checkpoint.path.name} was trained with other layers than the configuration asks for"
+            ) from None
     agent.start_phase()
 
 

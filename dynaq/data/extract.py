@@ -1,11 +1,13 @@
-"""Extraction: embedding collections and texts out of MongoDB into a snapshot, in bounded memory.
+"""Extraction: embedding collections and texts out of MongoDB into a snapshot, in memory for a batch and all ids.
 
-A document that cannot be used is counted, listed and left out; it stops the run only beyond a share.
+A document that cannot be used is counted, listed and left out; it stops the run only beyond a share. So is a
+text document that no embedding document refers to: it counts as one more document of the embedding collection.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -25,14 +27,14 @@ from dynaq.artifacts import staged
 from dynaq.config import ExtractConfig, MongoConfig
 from dynaq.data.connection import mongo_errors
 from dynaq.data.fields import as_text, projection, value_at
-from dynaq.data.quarantine import QUARANTINE, Quarantine, Rejection, merge
+from dynaq.data.quarantine import QUARANTINE, Quarantine, Rejection, merge, without_vectors
 from dynaq.data.snapshot import (
     MANIFEST,
     SIDES,
-    Cosine,
     FileRecord,
     Manifest,
     Side,
+    configured,
     ids_file,
     texts_file,
     vectors_file,
@@ -42,6 +44,8 @@ from dynaq.data.vectors import decode_vectors
 from dynaq.errors import ArtifactError, InputError
 
 Document = dict[str, Any]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -59,11 +63,19 @@ class _Source:
 
 @dataclass
 class _Tally:
-    """What was found on one side so far; ``ids`` are the keys, in row order."""
+    """What was found on one side so far.
+
+    Attributes:
+        labelled: label -> rows that have a text under it.
+        ids: the keys are the ids of usable documents, in row order.
+        referred: the ids of all embedding documents as they are stored, unusable ones among them.
+    """
 
     quarantine: Quarantine
+    labelled: Counter[str]
     documents: int = 0
     ids: dict[str, None] = field(default_factory=dict)
+    referred: set[Any] = field(default_factory=set)
     encoders: Counter[str] = field(default_factory=Counter)
     generated: int = 0
     without_text: int = 0
@@ -89,6 +101,7 @@ def extract_snapshot(database: Database[Document], mongo: MongoConfig, extract: 
             for source in sources:
                 tally = tallies[source.side] = _extract_side(source, extract, staging)
                 tally.quarantine.judge(tally.documents, extract, kept_under=out_root)
+                _warn_of_absent_fields(source, tally)
             merge([tally.quarantine for tally in tallies.values()], staging / QUARANTINE)
             manifest = _manifest(database.name, tallies, mongo, extract, staging)
             (staging / MANIFEST).write_text(manifest.model_dump_json(indent=2), encoding="utf-8")
@@ -137,7 +150,7 @@ def _require_documents(source: _Source) -> None:
 
 def _extract_side(source: _Source, extract: ExtractConfig, staging: Path) -> _Tally:
     """Stream one side into its files, a batch at a time."""
-    tally = _Tally(Quarantine(staging, source.embeddings.name))
+    tally = _Tally(Quarantine(staging, source.embeddings.name), Counter(dict.fromkeys(source.labels, 0)))
     with (
         (staging / vectors_file(source.side)).open("wb") as vectors,
         (staging / texts_file(source.side)).open("w", encoding="utf-8") as lines,
@@ -159,9 +172,23 @@ def _extract_side(source: _Source, extract: ExtractConfig, staging: Path) -> _Ta
             tally.encoders.update(str(document.get("encoder", "unknown")) for document in documents)
             tally.generated += sum(document.get("generated") is True for document in documents)
             tally.without_text += texts.count(None)
+            tally.labelled.update(label for text in texts for label in text or {})
+            ids = (value_at(document, source.id_field) for document in batch)
+            tally.referred.update(each for each in ids if _id_problem(each) is None)
             progress.update(len(batch))
+    if source.labels:
+        for rejections in without_vectors(source.texts, source.id_field, tally.referred, extract.batch_size):
+            tally.quarantine.add(rejections)
+            tally.documents += len(rejections)
     (staging / ids_file(source.side)).write_text(json.dumps(list(tally.ids)), encoding="utf-8")
     return tally
+
+
+def _warn_of_absent_fields(source: _Source, tally: _Tally) -> None:
+    one = source.side.removesuffix("s")
+    for label, path in source.labels.items():
+        if not tally.labelled[label]:
+            log.warning("no %s has the field %s that extract.%s_text.%s names", one, path, one, label)
 
 
 def _batches(source: _Source, size: int) -> Iterator[list[Document]]:
@@ -249,19 +276,14 @@ def _manifest(
         digest="",
         created=datetime.now(UTC).isoformat(timespec="microseconds"),
         database=database,
-        collections=mongo.collections.model_dump(exclude={"labels"}),
-        job_fields=extract.job_fields,
-        applicant_fields=extract.applicant_fields,
-        job_vectors=[mongo.job_vectors[name] for name in extract.job_fields],
-        applicant_vectors=[mongo.applicant_vectors[name] for name in extract.applicant_fields],
-        dimension=extract.dimension,
+        **configured(mongo, extract),
         jobs=len(tallies["jobs"].ids),
         applicants=len(tallies["applicants"].ids),
-        cosine=Cosine.of(extract),
         encoders={side: dict(sorted(tally.encoders.items())) for side, tally in tallies.items()},
         generated={side: tally.generated for side, tally in tallies.items()},
         quarantined={tally.quarantine.collection: tally.quarantine.by_reason() for tally in tallies.values()},
         without_text={side: tally.without_text for side, tally in tallies.items()},
+        labelled={side: dict(tally.labelled) for side, tally in tallies.items()},
         files={name: FileRecord.of(staging / name) for name in names},
     )
     return manifest.model_copy(update={"digest": manifest.content_digest()})

@@ -16,7 +16,7 @@ from pymongo.database import Database
 
 from dynaq.config import TableConfig, expand_environment
 from dynaq.data.connection import mongo_errors
-from dynaq.data.fields import as_text
+from dynaq.data.fields import as_text, projection, value_at
 from dynaq.data.tables import Row, read_table
 from dynaq.errors import ConfigError
 
@@ -90,6 +90,40 @@ def load_documents(
         written += changed
         unchanged += len(documents) - changed
     return IngestReport(read, written, unchanged, dict(rejected), examples)
+
+
+def forget_other_generated(
+    database: Database[Document], text_collection: str, vector_collection: str, id_field: str, table: TableConfig
+) -> int:
+    """Delete what an earlier generated market left: generated documents whose id is not in the table.
+
+    Documents that are not ``generated: true`` are never touched.
+
+    Args:
+        database: where both collections lie.
+        text_collection: the collection of postings or of applicants.
+        vector_collection: the collection with their vectors.
+        id_field: its field with the ``_id`` of the text document.
+        table: the table of the market that stays.
+
+    Returns:
+        Documents deleted, texts and vectors together.
+
+    Raises:
+        InputError: the table cannot be read, see `read_table`.
+        TransientError: MongoDB did not answer.
+    """
+    batches = read_table(expand_environment(table.path), {table.id: "id"}, _BATCH_ROWS)
+    kept = {as_text(_plain(row[table.id])) for rows in batches for row in rows}
+    deleted = 0
+    with mongo_errors():
+        for name, field in ((vector_collection, id_field), (text_collection, "_id")):
+            found = database[name].find({"generated": True}, projection([field]))
+            others = [document["_id"] for document in found if value_at(document, field) not in kept]
+            for start in range(0, len(others), _BATCH_ROWS):
+                batch = others[start : start + _BATCH_ROWS]
+                deleted += database[name].delete_many({"_id": {"$in": batch}, "generated": True}).deleted_count
+    return deleted
 
 
 def _plain(value: Any) -> str | int | float | bool | None:

@@ -18,7 +18,6 @@ import pyarrow.parquet as pq
 
 from dynaq.config import IngestConfig, MarketConfig, TableConfig
 from dynaq.data.market_vocabulary import CITIES, OCCUPATIONS, SECTORS, Occupation
-from dynaq.errors import ConfigError
 
 T = TypeVar("T")
 
@@ -35,13 +34,7 @@ _BY_ROLE = {occupation.role: occupation for occupation in OCCUPATIONS}
 
 
 def generate_market(config: MarketConfig, directory: Path) -> tuple[Path, Path]:
-    """Write ``jobs.parquet`` and ``applicants.parquet``, or reuse them if they were made with the same knobs.
-
-    Raises:
-        ConfigError: the seed is negative.
-    """
-    if config.seed < 0:
-        raise ConfigError(f"market.seed is {config.seed}: seeds start at 0")
+    """Write ``jobs.parquet`` and ``applicants.parquet``, or reuse them if they were made with the same knobs."""
     origin = json.dumps({**config.model_dump(), "recipe": RECIPE}, sort_keys=True).encode()
     directory.mkdir(parents=True, exist_ok=True)
     jobs, applicants = directory / "jobs.parquet", directory / "applicants.parquet"

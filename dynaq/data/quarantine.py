@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator, Set
+from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from bson import ObjectId
+from pymongo.collection import Collection
 
 from dynaq.config import ExtractConfig
 from dynaq.errors import InputError
@@ -51,6 +56,11 @@ class Quarantine:
     def judge(self, documents: int, extract: ExtractConfig, kept_under: Path) -> None:
         """Refuse a collection of which too much, or all, cannot be used; its list is kept in a directory.
 
+        Args:
+            documents: those of the collection, and the text documents among its rejections.
+            extract: the bound and the dimension.
+            kept_under: the directory.
+
         Raises:
             InputError: the share of rejected documents exceeds extract.max_quarantined_share.
         """
@@ -72,6 +82,30 @@ class Quarantine:
             f"{rejected} of {documents} documents ({rejected / documents:.1%}) of {self.collection} cannot be"
             f" used, extract.max_quarantined_share allows {bound:.1%}: {reasons}; all are listed in {kept}"
         )
+
+
+def without_vectors(
+    texts: Collection[dict[str, Any]], id_field: str, referred: Set[Any], batch_size: int
+) -> Iterator[list[Rejection]]:
+    """Batches of the text documents that no embedding document refers to: otherwise nobody would miss them.
+
+    Args:
+        texts: the text documents.
+        id_field: the field of an embedding document that refers to one.
+        referred: what that field holds anywhere; an ObjectId may be referred to by its hexadecimal form.
+        batch_size: text documents in a batch.
+    """
+
+    def is_referred(key: Any) -> bool:
+        if isinstance(key, ObjectId):
+            return key in referred or str(key) in referred
+        return isinstance(key, str | int) and key in referred  # other keys need not be hashable
+
+    # In the order of _id the server answers from its index, without reading the documents.
+    with texts.find({}, {"_id": 1}, sort=[("_id", 1)], batch_size=batch_size) as cursor:
+        missed = (text["_id"] for text in cursor if not is_referred(text["_id"]))
+        while batch := [Rejection(str(key), id_field, "no vectors") for key in islice(missed, batch_size)]:
+            yield batch
 
 
 def merge(quarantines: list[Quarantine], path: Path) -> None:

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from dynaq.config import ExtractConfig
+from dynaq.config import ExtractConfig, MongoConfig
 from dynaq.errors import ArtifactError, InputError
 
 SNAPSHOT_FORMAT = 1
@@ -97,8 +97,10 @@ class Manifest(_Record):
         dimension: size D of each vector.
         encoders: side -> name of the encoder -> documents, ``unknown`` where a document does not say.
         generated: side -> documents of a generated demo market.
-        quarantined: collection -> reason -> documents that could not be used.
+        quarantined: embedding collection -> reason -> documents that could not be used, and text documents that
+            it does not refer to (``no vectors``).
         without_text: side -> rows that have vectors but no text document.
+        labelled: side -> label -> rows that have a text under it.
     """
 
     format: int = SNAPSHOT_FORMAT
@@ -118,6 +120,7 @@ class Manifest(_Record):
     generated: dict[Side, int]
     quarantined: dict[str, dict[str, int]]
     without_text: dict[Side, int]
+    labelled: dict[Side, dict[str, int]]
     files: dict[str, FileRecord]
 
     @model_validator(mode="after")
@@ -139,6 +142,17 @@ class Manifest(_Record):
         """Rows and columns of the matrix of one side."""
         rows = self.applicants if side == "applicants" else self.jobs
         return rows, len(self.fields(side)) * self.dimension
+
+    def offset(self, side: Side, field: str) -> int:
+        """The first column of one field in the matrix of its side.
+
+        Raises:
+            InputError: the snapshot has no such field.
+        """
+        fields = self.fields(side)
+        if field not in fields:
+            raise InputError(f"snapshot {self.digest[:16]} has no field {field} among its {side}, only {fields}")
+        return fields.index(field) * self.dimension
 
     def content_digest(self) -> str:
         """The sha256, in hex, of all that makes two snapshots the same for whoever learns from them."""
@@ -187,10 +201,7 @@ class Snapshot:
         Raises:
             InputError: the snapshot has no such field.
         """
-        fields = self.manifest.fields(side)
-        if field not in fields:
-            raise InputError(f"snapshot {self.path} has no field {field} among its {side}, only {fields}")
-        start = fields.index(field) * self.manifest.dimension
+        start = self.manifest.offset(side, field)
         return slice(start, start + self.manifest.dimension)
 
     def _texts(self, side: Side) -> list[dict[str, str]]:
@@ -257,6 +268,34 @@ def read_manifest(path: Path) -> Manifest:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "manifest"
         raise ArtifactError(f"{file} is damaged ({where}: {first['msg']}): {_EXTRACT_AGAIN}") from None
+
+
+def configured(mongo: MongoConfig, extract: ExtractConfig) -> dict[str, Any]:
+    """The entries of a manifest that the configuration alone decides."""
+    return {
+        "collections": mongo.collections.model_dump(exclude={"labels"}),
+        "job_fields": extract.job_fields,
+        "applicant_fields": extract.applicant_fields,
+        "job_vectors": [mongo.job_vectors[name] for name in extract.job_fields],
+        "applicant_vectors": [mongo.applicant_vectors[name] for name in extract.applicant_fields],
+        "dimension": extract.dimension,
+        "cosine": Cosine.of(extract),
+    }
+
+
+def check_matches(manifest: Manifest, mongo: MongoConfig, extract: ExtractConfig) -> None:
+    """Refuse a snapshot of another configuration.
+
+    Raises:
+        ArtifactError: its database, collections, fields, dimension or cosine differ.
+    """
+    wanted = {"database": mongo.database, **configured(mongo, extract)}
+    found = {name: getattr(manifest, name) for name in wanted}
+    if other := [f"{name} {found[name]} instead of {wanted[name]}" for name in wanted if found[name] != wanted[name]]:
+        raise ArtifactError(
+            f"snapshot {manifest.digest[:16]} was extracted with {', '.join(other)}:"
+            " run the extract flow with this configuration"
+        )
 
 
 _EXTRACT_AGAIN = "run the extract flow again"

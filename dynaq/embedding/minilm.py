@@ -39,10 +39,12 @@ class MiniLM:
             raise MissingDependencyError(_INSTALL)
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed texts: float32 [len(texts), 384], rows of norm 1, in the order given."""
+        """Embed texts as one batch: float32 [len(texts), 384], rows of norm 1, in the order given."""
         if not texts:
             return np.empty((0, self.dimension), dtype=np.float32)
-        rows = self._encoder.encode(list(texts), batch_size=64, normalize_embeddings=True, show_progress_bar=False)
+        rows = self._encoder.encode(
+            list(texts), batch_size=len(texts), normalize_embeddings=True, show_progress_bar=False
+        )
         return np.asarray(rows, dtype=np.float32)
 
     @cached_property

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -90,7 +91,8 @@ def run_online(config: Config, snapshot: Snapshot, arm: Arm, checkpoint: Path | 
     """Let one arm learn online, from its checkpoint or (baseline) from nothing; returns its result directory."""
     start = load_checkpoint(checkpoint, snapshot.manifest.digest) if checkpoint else None
     weights = start.manifest.weights if start else None
-    target = _online_path(config, snapshot, "online", arm=arm.name, agent=config.agent.model_dump(), weights=weights)
+    agent_config = config.agent.model_dump() | {"gamma": arm.gamma}
+    target = _online_path(config, snapshot, "online", arm=arm.name, agent=agent_config, weights=weights)
     if target.exists():
         return target
     market, applicants = _market(config, snapshot, arm.seed)
@@ -142,7 +144,7 @@ def read_online(path: Path) -> OnlineRun:
         record: dict[str, Any] = json.loads((path / "run.json").read_text())
         rewards = np.load(path / "rewards.npy")
         return OnlineRun(Arm(**record["arm"]), rewards, record["curves"], record["labels"], record["provenance"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
         raise ArtifactError(f"online run {path} cannot be read ({error}); delete the directory to repeat it") from None
 
 
@@ -151,7 +153,7 @@ def read_references(path: Path) -> References:
     try:
         with np.load(path / "reference.npz") as arrays:
             return References(arrays["random"], arrays["optimum"])
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, BadZipFile, ValueError, KeyError) as error:
         raise ArtifactError(f"reference {path} cannot be read ({error}); delete the directory to repeat it") from None
 
 

@@ -6,20 +6,21 @@ import base64
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import markdown
 import yaml
 from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup, escape
 
 from dynaq.artifacts import code_version
 from dynaq.config import Config
 from dynaq.data.snapshot import Manifest
-from dynaq.evaluation.metrics import Curve, Estimate
+from dynaq.evaluation.metrics import Curve, Estimate, paired_difference
 from dynaq.evaluation.plots import learning_curves, training_curves
 from dynaq.evaluation.similarity import SimilarityReached
 from dynaq.evaluation.summary import ArmSummary, Comparison
-
-STAND_IN = "rule-sim-v1"
+from dynaq.llm.endpoint import RULE_SIM
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Night:
 _TEMPLATE = """\
 # dynaq: {{ night.config.name }}
 
-**{{ verdict }}**
+**{{ verdict }}** (Interactions per job shown more than without a warm start.)
 
 {{ warnings }}
 
@@ -83,7 +84,8 @@ candidates (mean over {{ night.similarity|length }} seeds): **trained {{ "%.3f"|
 
 ## What the labels cost
 
-Source: **{{ night.label_source }}**{{ stand_in_note }}.
+Source: **{{ night.label_source }}**{{ stand_in_note }}. Summed over agents, discounts and seeds, when their checkpoints
+were trained, which may have been an earlier night.
 {% for name, count in night.label_cost.items() %}
 - {{ name.replace("_", " ") }}: {{ "{:,}".format(count) }}
 {%- endfor %}
@@ -122,7 +124,7 @@ def write_report(night: Night, directory: Path) -> Path:
         _note(night),
     )
     training_curves(night.training, directory / "training_curves.png", "Training before launch", _note(night))
-    (directory / "config.yaml").write_text(yaml.safe_dump(night.config.model_dump(), sort_keys=False))
+    (directory / "config.yaml").write_text(yaml.safe_dump(_repeatable(night.config), sort_keys=False))
     text = render_markdown(night)
     (directory / "report.md").write_text(text, encoding="utf-8")
     html = directory / "report.html"
@@ -132,7 +134,8 @@ def write_report(night: Night, directory: Path) -> Path:
 
 def render_markdown(night: Night) -> str:
     """The report as Markdown; figures are linked by file name."""
-    template = Environment(undefined=StrictUndefined, autoescape=False).from_string(_TEMPLATE)  # noqa: S701 - Markdown
+    # Names come from documents and the environment: escaped, they are text in Markdown and in HTML alike.
+    template = Environment(undefined=StrictUndefined, autoescape=True).from_string(_TEMPLATE)
     manifest, c = night.manifest, night.comparison
     gamma = night.config.agent.gamma
     shares = [(s.trained / s.best, s.untrained / s.best, s.random / s.best) for s in night.similarity]
@@ -140,17 +143,17 @@ def render_markdown(night: Night) -> str:
     return template.render(
         night=night,
         verdict=verdict(c, gamma),
-        warnings="\n>\n".join(f"> {line}" for line in _warnings(night)),
+        warnings=Markup("\n>\n".join(f"> {line}" for line in _warnings(night))),  # noqa: S704
         gamma=f"{gamma:g}",
-        table=table(c.of(gamma)),
-        table_zero=table(c.of(0.0)) if gamma != 0 else "",
+        table=Markup(table(c.of(gamma))),  # noqa: S704 - numbers and names of ours
+        table_zero=Markup(table(c.of(0.0)) if gamma != 0 else ""),  # noqa: S704
         c=c,
         compare=night.config.compare,
         s=night.similarity[0],
         trained=trained,
         untrained=untrained,
         random=random,
-        stand_in_note=", a rule-based stand-in and no LLM" if STAND_IN in night.label_source else "",
+        stand_in_note=", a rule-based stand-in and no LLM" if RULE_SIM in night.label_source else "",
         m=manifest,
         encoders=", ".join(sorted({name for side in manifest.encoders.values() for name in side})),
         cosine=_cosine(manifest),
@@ -161,18 +164,25 @@ def render_markdown(night: Night) -> str:
 
 
 def verdict(comparison: Comparison, gamma: float) -> str:
-    """One sentence: which warm starts pay, by the paired interval against the baseline."""
+    """What the paired 95% intervals against the baseline, and between the first two, allow to say."""
     arms = [arm for arm in comparison.of(gamma) if arm.agent != "baseline"]
     better = sorted((arm for arm in arms if arm.gain.low > 0), key=lambda arm: -arm.gain.mean)
+    worse = [arm for arm in arms if arm.gain.high < 0]
+    harm = f" Worse than none: {_gains(worse)}." if worse else ""
     if not better:
-        return "No warm start is better than none here: every paired interval against the baseline includes zero."
-    best = better[0]
-    others = ", ".join(arm.agent for arm in better[1:])
-    also = f" {others} also beat{'s' if len(better) == 2 else ''} it." if others else " No other warm start does."
-    return (
-        f"{best.agent} pays most: {best.gain.mean:+.3f} [{best.gain.low:+.3f}, {best.gain.high:+.3f}] interactions"
-        f" per job shown against no warm start.{also}"
-    )
+        return f"No warm start is better than none here.{harm}"
+    if len(better) == 1:
+        return f"{better[0].agent} is the one warm start that pays: {_gains(better)}.{harm}"
+    first, second = better[:2]
+    lead = paired_difference(first.metrics.average_reward, second.metrics.average_reward)
+    if lead.low > 0:
+        return f"{first.agent} pays most, {_interval(lead, '+.3f')} ahead of {second.agent}: {_gains(better)}.{harm}"
+    return f"{first.agent} and {second.agent} cannot be told apart at the top: {_gains(better)}.{harm}"
+
+
+def _gains(arms: list[ArmSummary]) -> str:
+    """Interactions per job shown more than the baseline's."""
+    return ", ".join(f"{arm.agent} {_interval(arm.gain, '+.3f')}" for arm in arms)
 
 
 def table(arms: list[ArmSummary]) -> str:
@@ -200,7 +210,7 @@ def _interval(value: Estimate, form: str = ".3f") -> str:
 
 def _note(night: Night) -> str:
     market = "generated market; " if sum(night.manifest.generated.values()) else ""
-    stand_in = " (a rule-based stand-in)" if STAND_IN in night.label_source else ""
+    stand_in = " (a rule-based stand-in)" if RULE_SIM in night.label_source else ""
     return f"{market}LLM labels by {night.label_source}{stand_in}; {night.comparison.seeds} seeds, 95% bands"
 
 
@@ -212,8 +222,8 @@ def _warnings(night: Night) -> list[str]:
             "The postings and applicants are **generated**: these figures show that the pipeline works, not that a"
             " warm start pays on a real platform."
         )
-    if STAND_IN in night.label_source:
-        lines.append(f"The LLM labels come from **{STAND_IN}**, a rule-based stand-in, not from an LLM.")
+    if RULE_SIM in night.label_source:
+        lines.append(f"The LLM labels come from **{RULE_SIM}**, a rule-based stand-in, not from an LLM.")
     return lines
 
 
@@ -232,6 +242,13 @@ def _quarantined(manifest: Manifest) -> str:
     return ", ".join(rows) or "none"
 
 
+def _repeatable(config: Config) -> dict[str, Any]:
+    """The configuration as a file that ``--config`` takes; where MLflow lives is not part of it."""
+    whole = config.model_dump()
+    whole["tracking"]["uri"] = None
+    return whole
+
+
 def _html(text: str, title: str, directory: Path) -> str:
     body = markdown.markdown(text, extensions=["tables"])
 
@@ -241,7 +258,7 @@ def _html(text: str, title: str, directory: Path) -> str:
 
     body = re.sub(r'src="([\w.]+\.png)"', inline, body)
     return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>dynaq: {title}</title>'
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>dynaq: {escape(title)}</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head>'
         f"<body>{body}</body></html>\n"
     )

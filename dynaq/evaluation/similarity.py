@@ -16,6 +16,8 @@ from dynaq.artifacts import publish
 from dynaq.config import Config
 from dynaq.data.snapshot import Snapshot
 from dynaq.data.splits import held_out
+from dynaq.errors import ArtifactError
+from dynaq.protocols import Recommender
 from dynaq.rewards.cosine import CosineReward
 from dynaq.tracking.checkpoint import load_checkpoint
 
@@ -58,7 +60,10 @@ def similarity_reached(config: Config, snapshot: Snapshot, arm: Arm, checkpoint:
             measured = _measure(config, snapshot, trained, untrained)
         with publish(target) as directory:
             (directory / "similarity.json").write_text(json.dumps(asdict(measured)) + "\n")
-    return SimilarityReached(**json.loads((target / "similarity.json").read_text()))
+    try:
+        return SimilarityReached(**json.loads((target / "similarity.json").read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise ArtifactError(f"{target} cannot be read ({error}); delete the directory to measure again") from None
 
 
 def _measure(config: Config, snapshot: Snapshot, trained: DynaQ, untrained: DynaQ) -> SimilarityReached:
@@ -68,7 +73,7 @@ def _measure(config: Config, snapshot: Snapshot, trained: DynaQ, untrained: Dyna
     n = candidates.shape[1]
     cosine = CosineReward(snapshot)(applicants.repeat_interleave(n), candidates.flatten()).reshape(-1, n)
 
-    def reached(agent: DynaQ) -> float:
+    def reached(agent: Recommender) -> float:
         choice = agent.scores(applicants, candidates).argmax(dim=1, keepdim=True)
         return cosine.gather(1, choice).mean().item()
 

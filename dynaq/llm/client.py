@@ -11,6 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import unquote, urlsplit
 
 import openai
 
@@ -107,6 +108,7 @@ class LabelClient:
         Raises:
             ConfigError: the server refuses the key or knows no such model. No call starts after that; those
                 in flight are waited for and delivered. An error of ``on_replies`` ends asking likewise.
+            KeyboardInterrupt: calls in flight are given up, but what had arrived has been delivered.
         """
         return self._runner.run(self._ask_all(prompts, on_replies))
 
@@ -122,7 +124,11 @@ class LabelClient:
                     arrived[index] = replies[index] = await self._ask(prompt)
                     async with delivery:  # whoever gets here first takes along what others brought meanwhile
                         if index in arrived:
-                            await asyncio.to_thread(on_replies, _take(arrived))
+                            storing = asyncio.ensure_future(asyncio.to_thread(on_replies, _take(arrived)))
+                            try:
+                                await asyncio.shield(storing)
+                            finally:
+                                await storing  # after Ctrl-C too: what was taken is stored before this ends
 
         workers = (work() for _ in range(min(self._config.concurrency, len(prompts))))
         try:
@@ -177,7 +183,14 @@ class LabelClient:
 
 
 def _connect(endpoint: Endpoint, config: LLMConfig) -> openai.AsyncOpenAI:
-    url, key = endpoint.url.get_secret_value(), endpoint.key.get_secret_value()
+    address, key = urlsplit(endpoint.url.get_secret_value()), endpoint.key.get_secret_value()
+    # Without the credentials that it may hold: httpx logs each URL with its password.
+    url = address._replace(netloc=address.netloc.rpartition("@")[2]).geturl()
+    http_client = openai.DefaultAsyncHttpxClient(
+        auth=(unquote(address.username or ""), unquote(address.password or "")) if "@" in address.netloc else None,
+        # The stand-in is on loopback, where a proxy from the environment would not find it.
+        trust_env=endpoint.provenance != RULE_SIM,
+    )
     if endpoint.azure_version is not None:
         return openai.AsyncAzureOpenAI(
             azure_endpoint=url,
@@ -185,15 +198,14 @@ def _connect(endpoint: Endpoint, config: LLMConfig) -> openai.AsyncOpenAI:
             api_version=endpoint.azure_version,
             timeout=config.timeout_s,
             max_retries=config.max_retries,
+            http_client=http_client,
         )
-    # The stand-in is on loopback, where a proxy from the environment would not find it.
-    direct = openai.DefaultAsyncHttpxClient(trust_env=False) if endpoint.provenance == RULE_SIM else None
     return openai.AsyncOpenAI(
         base_url=url,
         api_key=key,
         timeout=config.timeout_s,
         max_retries=config.max_retries,
-        http_client=direct,
+        http_client=http_client,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ RULE_SIM = "rule-sim-v1"
 MODEL = "DYNAQ_LLM_MODEL"
 _OPENAI = ("OPENAI_API_KEY", "OPENAI_BASE_URL")
 _AZURE = ("AZURE_OPENAI_ENDPOINT", "AZURE_OPENAI_API_KEY", "OPENAI_API_VERSION")
+_OPENAI_URL = "https://api.openai.com/v1"
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Endpoint:
 
     Attributes:
         model: the model, for Azure the deployment.
-        url: base URL, for Azure the resource's endpoint.
+        url: base URL, for Azure the resource's endpoint; may hold a name and password for HTTP Basic.
         key: sent as the credential.
         azure_version: API version of an Azure resource; None elsewhere.
     """
@@ -37,10 +39,19 @@ class Endpoint:
 
     @property
     def provenance(self) -> str:
-        """Stored with each label: ``openai:<model>``, ``azure:<deployment>`` or ``rule-sim-v1``."""
+        """Stored with each label, and part of the key of what is trained on it.
+
+        ``openai:<model>`` is OpenAI's own server. Any other may call anything by the same name, so a hash of its
+        address follows: ``openai:<model>@<hash>``, ``azure:<deployment>@<hash>``. A server that moves, be it to
+        another port, is another one, and its labels are asked for anew. The stand-in is ``rule-sim-v1`` anywhere.
+        """
         if self.model == RULE_SIM:
             return RULE_SIM
-        return f"{'azure' if self.azure_version else 'openai'}:{self.model}"
+        address = _plain(self.url.get_secret_value())
+        if self.azure_version is None and address == _OPENAI_URL:
+            return f"openai:{self.model}"
+        kind = "openai" if self.azure_version is None else "azure"
+        return f"{kind}:{self.model}@{hashlib.sha256(address.encode()).hexdigest()[:8]}"
 
 
 def rule_sim_endpoint(base_url: str) -> Endpoint:
@@ -76,8 +87,16 @@ def resolve_endpoint(environ: Mapping[str, str] = os.environ) -> Endpoint | None
     return Endpoint(given[MODEL], _url(given, "OPENAI_BASE_URL"), _key(given, "OPENAI_API_KEY"))
 
 
+def _plain(url: str) -> str:
+    """scheme://host[:port]/path, one spelling for an address, without credentials and query."""
+    address = urlsplit(url)
+    default_port = {"http": ":80", "https": ":443"}[address.scheme]
+    host = address.netloc.rpartition("@")[2].lower().removesuffix(default_port)
+    return f"{address.scheme}://{host}{address.path.rstrip('/')}"
+
+
 def _url(given: Mapping[str, str], name: str) -> SecretStr:
-    url = given.get(name, "https://api.openai.com/v1")
+    url = given.get(name, _OPENAI_URL)
     try:
         address = urlsplit(url)
         usable = address.scheme in ("http", "https") and bool(address.hostname) and address.port != 0

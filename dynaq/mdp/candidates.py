@@ -10,7 +10,7 @@ from torch import Tensor
 _GOLDEN = -7046029254386353131  # 2^64 / golden ratio as a signed int64: the increment of splitmix64
 
 
-def _mix(x: Tensor) -> Tensor:
+def mix(x: Tensor) -> Tensor:
     """Finaliser of splitmix64 (Steele, Lea & Flood 2014) on int64, wrapping as uint64 would."""
     x = (x ^ ((x >> 30) & 0x3FFFFFFFF)) * -4658895280553007687
     x = (x ^ ((x >> 27) & 0x1FFFFFFFFF)) * -7723592293110705685
@@ -40,9 +40,9 @@ class CandidateSampler:
         positions = torch.arange(self.n)
         if self.n == self.catalogue_size:
             return positions.expand(len(seeds), -1)
-        first = _mix(seeds + _GOLDEN)
+        first = mix(seeds + _GOLDEN)
         start = first % self.catalogue_size
-        stride = self._strides[_mix(first + _GOLDEN) % len(self._strides)]
+        stride = self._strides[mix(first + _GOLDEN) % len(self._strides)]
         return (start[:, None] + stride[:, None] * positions) % self.catalogue_size
 
 

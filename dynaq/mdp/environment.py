@@ -1,8 +1,8 @@
 """The MDP: applicants arrive, jobs are drawn as candidates, some are shown, each answer is a reward.
 
 State: the applicant. Action: one of n sampled candidates (a slate of k of them is k transitions). The state stays as
-it is, s' = s, and the next candidates are drawn anew, so Q*(s, a) = R(s, a) + gamma / (1 - gamma) * E[max R(s, A')]
-(exact when the whole catalogue is the candidate set). Sessions never terminate: the task is continuing.
+it is, s' = s, and the next candidates are drawn anew, so Q*(s, a) = R(s, a) + gamma / (1 - gamma) * E[max R(s, A')].
+Sessions never terminate: the task is continuing.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class TrainingEnvironment:
     Args:
         reward: answers for the applicant.
         pool: int64, rows of the applicants that may be trained on.
-        applicants_per_step: how many step at once; no more than the pool holds.
+        applicants_per_step: how many step at once; the whole pool if it holds fewer.
         sampler: draws their candidates.
         generator: draws applicants and candidate sets.
     """
@@ -58,14 +58,14 @@ class TrainingEnvironment:
     ) -> None:
         self._reward = reward
         self._pool = pool
-        self._count = min(applicants_per_step, len(pool))
+        self.applicants_per_step = min(applicants_per_step, len(pool))
         self._sampler = sampler
         self._generator = generator
 
     def observe(self, step: int) -> Observation:
         """Distinct applicants of the pool, each with fresh candidates."""
-        chosen = torch.randperm(len(self._pool), generator=self._generator)[: self._count]
-        return Observation(self._pool[chosen], self._sampler.draw(fresh_seeds(self._count, self._generator)))
+        chosen = torch.randperm(len(self._pool), generator=self._generator)[: self.applicants_per_step]
+        return Observation(self._pool[chosen], self._sampler.draw(fresh_seeds(len(chosen), self._generator)))
 
     def rewards(self, step: int, applicants: Tensor, jobs: Tensor) -> Tensor:
         """The simulated reward; it does not depend on the step."""

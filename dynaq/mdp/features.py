@@ -37,7 +37,7 @@ class FeatureSpace:
             fields = [(pair[0], pair[1]) for pair in manifest.cosine.pairs]
         else:
             fields = list(zip(manifest.applicant_fields, manifest.job_fields, strict=True))
-        pairs = tuple((manifest.applicant_fields.index(a) * d, manifest.job_fields.index(j) * d) for a, j in fields)
+        pairs = tuple((manifest.offset("applicants", a), manifest.offset("jobs", j)) for a, j in fields)
         return cls(_unit_scale(snapshot.applicants, d), _unit_scale(snapshot.jobs, d), pairs, d)
 
 

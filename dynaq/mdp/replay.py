@@ -61,6 +61,11 @@ class ReplayBuffer:
         """Draw uniformly with replacement; the buffer must not be empty."""
         return self.at(torch.randint(self.size, (batch_size,), generator=generator))
 
+    def newest(self, count: int) -> Transitions:
+        """The last transitions added, at most ``count``."""
+        count = min(count, self.size)
+        return self.at((self._next - count + torch.arange(count)) % self.capacity)
+
     def at(self, slots: Tensor) -> Transitions:
         """The transitions in the given slots, int64 [B]."""
         return Transitions(

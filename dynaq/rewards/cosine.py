@@ -23,9 +23,8 @@ class CosineReward:
         self._applicants = torch.tensor(np.asarray(snapshot.applicants))
         self._jobs = torch.tensor(np.asarray(snapshot.jobs))
         if manifest.cosine.kind == "pairs":
-            d = manifest.dimension
             self._parts = [
-                (_columns(manifest.applicant_fields, a, d), _columns(manifest.job_fields, j, d))
+                (snapshot.field_slice("applicants", a), snapshot.field_slice("jobs", j))
                 for a, j in manifest.cosine.pairs
             ]
         else:
@@ -37,8 +36,3 @@ class CosineReward:
             F.cosine_similarity(self._applicants[applicants, a], self._jobs[jobs, j], dim=1) for a, j in self._parts
         ]
         return torch.stack(similarities).mean(0)
-
-
-def _columns(fields: list[str], field: str, dimension: int) -> slice:
-    start = fields.index(field) * dimension
-    return slice(start, start + dimension)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -19,10 +20,16 @@ from dynaq.llm.label import SCHEMA_VERSION, Label, expected_reward
 from dynaq.llm.prompt import PROMPT_VERSION, Prompt, build_prompt
 
 _EMPTY_PROFILE = "empty profile"
-_NO_ANSWER = ("connection", "timeout")
+_MAY_PASS = re.compile(r"connection|timeout|http (408|429|5\d\d)( .*)?")
+_QUOTA_USED_UP = "http 429 insufficient_quota"
 _WINDOW, _FEWEST = 100, 20  # the missing share is taken over the last 100 questions, once there are 20
 
 _Pair = tuple[int, int]
+
+
+def reward_name(provenance: str) -> str:
+    """How checkpoints name a reward made of labels of this provenance."""
+    return f"llm:{provenance}"
 
 
 class LLMFeedback:
@@ -37,7 +44,7 @@ class LLMFeedback:
 
     def __init__(self, snapshot: Snapshot, store: LabelStore, client: LabelClient, config: LLMConfig) -> None:
         """Neither asks nor reads yet."""
-        self.name = f"llm:{client.endpoint.provenance}"
+        self.name = reward_name(client.endpoint.provenance)
         self._snapshot, self._store, self._client, self._config = snapshot, store, client, config
         self._labels: dict[LabelKey, Label] = {}
         self._cost: Counter[str] = Counter(calls_made=0, from_store=0, prompt_tokens=0, completion_tokens=0)
@@ -57,8 +64,9 @@ class LLMFeedback:
 
         Raises:
             ConfigError: the LLM server refuses the key or knows no such model.
-            LabelError: more than llm.max_missing_share of the questions have no answer.
-            TransientError: the LLM server answered none of the calls, or MongoDB did not answer.
+            LabelError: the quota is used up, or more than llm.max_missing_share of the questions have no answer.
+            TransientError: the LLM server was down or busy at every call, or MongoDB did not answer.
+            KeyboardInterrupt: like every error, after the labels that had arrived were stored.
         """
         pairs: list[_Pair] = list(zip(applicants.tolist(), jobs.tolist(), strict=True))
         prompts = {pair: self._prompt(pair) for pair in dict.fromkeys(pairs)}
@@ -109,11 +117,22 @@ class LLMFeedback:
             self._cost["calls_made"] += len(arrived)
             self._cost["prompt_tokens"] += sum(reply.prompt_tokens for _, reply in arrived)
             self._cost["completion_tokens"] += sum(reply.completion_tokens for _, reply in arrived)
+            if any(isinstance(reply, Failure) and reply.kind == _QUOTA_USED_UP for _, reply in arrived):
+                raise LabelError(
+                    "the LLM provider says that your quota is used up (HTTP 429 insufficient_quota): raise it and run"
+                    " again; labels already paid for are stored"
+                )
 
         asked = [prompt for pair in pairs if (prompt := prompts[pair]) is not None]
         replies = self._client.ask(asked, on_replies)
-        if all(isinstance(reply, Failure) and reply.kind in _NO_ANSWER for reply in replies):
-            raise TransientError(f"the LLM server answered none of {len(replies)} calls: check that it is up")
+        kinds = Counter(
+            reply.kind for reply in replies if isinstance(reply, Failure) and _MAY_PASS.fullmatch(reply.kind)
+        )
+        if kinds.total() == len(replies):
+            raise TransientError(
+                f"the LLM server answered none of {len(replies)} calls ({_commonest(kinds)}): check that it is up and"
+                " not overloaded"
+            )
 
     def _record(self, key: LabelKey, pair: _Pair, answer: Answer) -> LabelRecord:
         return LabelRecord(
@@ -141,8 +160,11 @@ class LLMFeedback:
         kinds = Counter(kind for kind in self._outcomes if kind is not None)
         asked, bound = len(self._outcomes), self._config.max_missing_share
         if asked >= _FEWEST and kinds.total() > bound * asked:
-            commonest = ", ".join(f"{kind} ({count})" for kind, count in kinds.most_common(3))
             raise LabelError(
                 f"{kinds.total()} of the last {asked} questions to the LLM have no label, more than"
-                f" llm.max_missing_share {bound:g} allows: {commonest}; labels already paid for are stored"
+                f" llm.max_missing_share {bound:g} allows: {_commonest(kinds)}; labels already paid for are stored"
             )
+
+
+def _commonest(kinds: Counter[str]) -> str:
+    return ", ".join(f"{kind} ({count})" for kind, count in kinds.most_common(3))

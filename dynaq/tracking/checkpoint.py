@@ -9,7 +9,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
@@ -19,7 +19,7 @@ from torch import Tensor
 from dynaq.artifacts import code_version, publish
 from dynaq.errors import ArtifactError
 
-CHECKPOINT_FORMAT = 1
+CHECKPOINT_FORMAT: Final = 1
 
 
 class CheckpointManifest(BaseModel):
@@ -42,7 +42,7 @@ class CheckpointManifest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: Literal[1] = 1
+    format: Literal[1] = CHECKPOINT_FORMAT
     stage: str
     agent: str
     gamma: float
@@ -108,7 +108,7 @@ def load_checkpoint(path: Path, snapshot: str) -> Checkpoint:
 def read_manifest(path: Path) -> CheckpointManifest:
     """Read only the manifest; raises ArtifactError as ``load_checkpoint`` does."""
     try:
-        text = (path / "manifest.json").read_text()
+        text = (path / "manifest.json").read_text(errors="replace")
     except OSError:
         raise ArtifactError(f"there is no checkpoint in {path}") from None
     try:

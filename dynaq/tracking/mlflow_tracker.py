@@ -19,7 +19,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from dynaq.config import Config
-from dynaq.errors import TransientError
+from dynaq.errors import ConfigError, DynaqError, TransientError
 
 _BATCH = 1000  # metrics in one request: MLflow's own limit
 
@@ -35,14 +35,16 @@ class Tracker:
         uri = tracking_uri(config)
         if uri.startswith("sqlite:"):
             config.work_path.mkdir(parents=True, exist_ok=True)
-        self._client = MlflowClient(tracking_uri=uri)
         with _mlflow_errors():
+            self._client = MlflowClient(tracking_uri=uri)
             self._experiment = self._experiment_id(config, local=uri.startswith("sqlite:"))
 
     def _experiment_id(self, config: Config, local: bool) -> str:
         name = config.tracking.experiment
         found = self._client.get_experiment_by_name(name)
         if found is not None:
+            if found.lifecycle_stage != "active":
+                raise ConfigError(f"the MLflow experiment {name} was deleted: restore it, or name another one")
             return str(found.experiment_id)
         location = (config.work_path / "mlartifacts").as_uri() if local else None
         try:
@@ -70,7 +72,7 @@ class Tracker:
         curves: Mapping[str, list[float | None]],
         directories: Mapping[str, Path],
     ) -> str:
-        """Log a whole (agent, seed) run; returns its id.
+        """Log a whole (agent, seed) run; returns its id. Logged again, the same run is written once more.
 
         Args:
             parent: the night it belongs to.
@@ -90,6 +92,14 @@ class Tracker:
                 self._client.log_artifacts(run_id, str(directory), place)
             self._client.set_terminated(run_id)
         return run_id
+
+    def _child(self, parent: str, name: str, tags: Mapping[str, str]) -> str:
+        """The child of this name, which an attempt that failed half-way may have made already."""
+        same = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent}' and attributes.run_name = '{name}'"
+        for run in self._client.search_runs([self._experiment], same, max_results=1):
+            return str(run.info.run_id)
+        run = self._client.create_run(self._experiment, run_name=name, tags={MLFLOW_PARENT_RUN_ID: parent, **tags})
+        return str(run.info.run_id)
 
     def log_metrics(self, run_id: str, metrics: Mapping[str, float]) -> None:
         """Add single figures to a run."""
@@ -127,7 +137,7 @@ def tracking_uri(config: Config) -> str:
 
 
 def flat_params(config: Config) -> dict[str, Any]:
-    """Every knob under its dotted key; paths keep their ``${NAME}``, and there are no secrets in a configuration."""
+    """Every knob under its dotted key but the address of MLflow; paths keep their ``${NAME}``."""
 
     def walk(prefix: str, node: Any) -> Iterator[tuple[str, Any]]:
         if isinstance(node, dict) and node:
@@ -139,10 +149,22 @@ def flat_params(config: Config) -> dict[str, Any]:
     return dict(walk("", config.model_dump(exclude={"tracking": {"uri"}})))
 
 
+_PASSING = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED"}
+
+
 @contextmanager
 def _mlflow_errors() -> Iterator[None]:
-    """MLflow that does not answer may answer later; its message may hold the address, so only its code is kept."""
+    """Errors of MLflow as ours; its messages may hold the address, so only the kind is kept."""
     try:
         yield
+    except DynaqError:
+        raise
     except MlflowException as error:
-        raise TransientError(f"MLflow refused or did not answer ({error.error_code})") from None
+        if error.error_code in _PASSING:
+            raise TransientError(f"MLflow did not answer ({error.error_code})") from None
+        raise ConfigError(f"MLflow refused: {error.error_code}") from None
+    except Exception as error:
+        # A store it cannot parse, a database driver that is missing: whatever its libraries raise, with the address.
+        raise ConfigError(
+            f"MLflow cannot use the store that tracking.uri or MLFLOW_TRACKING_URI names ({type(error).__name__})"
+        ) from None

@@ -45,6 +45,10 @@ def test_rows_ids_and_counts(snapshot: Snapshot) -> None:
     assert manifest.generated == {"applicants": 0, "jobs": 12}
     assert manifest.quarantined == {"candidates_embeddings": {}, "job_embeddings": {}}
     assert manifest.without_text == {"applicants": 0, "jobs": 0}
+    assert manifest.labelled == {
+        "applicants": {"hard_skills": 20, "place": 20},
+        "jobs": {"title": 12, "remote": 12, "skills": 0},
+    }
 
 
 def test_storage_and_order_of_insertion_leave_no_trace(fill: Fill, extraction: Extraction) -> None:
@@ -112,6 +116,7 @@ def test_ids_of_every_kind_find_their_text(
     jobs, embeddings = mongo_names.collections.jobs, mongo_names.collections.job_embeddings
     for number, (reference, key) in enumerate(zip(referred, posting, strict=True)):
         database[embeddings].update_one({"original_job_id": f"job-{number}"}, {"$set": {"original_job_id": reference}})
+        database[jobs].delete_one({"_id": f"job-{number}"})
         database[jobs].insert_one({"_id": key, "title": f"new title {number}"})
     snapshot = open_snapshot(extraction())
     titles = dict(zip(snapshot.job_ids, snapshot.job_texts, strict=True))
@@ -120,6 +125,16 @@ def test_ids_of_every_kind_find_their_text(
         "new title 1",
         "new title 2",
     ]
+    assert snapshot.manifest.quarantined["job_embeddings"] == {}
+
+
+def test_a_field_that_no_document_has_is_warned_of(
+    fill: Fill, extraction: Extraction, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill()
+    extraction(job_text={"title": "title"}, applicant_text={"place": "plcae", "hard_skills": "hard_skills"})
+    warned = [record.getMessage() for record in caplog.records if record.name == "dynaq.data.extract"]
+    assert warned == ["no applicant has the field plcae that extract.applicant_text.place names"]
 
 
 def test_an_unchanged_market_renews_its_snapshot(fill: Fill, extraction: Extraction, tmp_path: Path) -> None:
@@ -147,7 +162,7 @@ def test_a_damaged_snapshot_is_replaced(snapshot: Snapshot, extraction: Extracti
 def test_a_place_that_cannot_be_written(fill: Fill, extraction: Extraction, tmp_path: Path) -> None:
     fill()
     (tmp_path / "snapshots").write_text("a file")
-    with pytest.raises(ArtifactError, match=r"cannot write a snapshot under .*File exists"):
+    with pytest.raises(ArtifactError, match=r"cannot write .*snapshots: (File exists|Not a directory)"):
         extraction()
 
 
@@ -218,7 +233,7 @@ def test_memory_is_bounded_by_the_batch(
     database[mongo_names.collections.job_embeddings].insert_one(job)
     tracemalloc.start()
     try:
-        path = extraction(dimension=256, batch_size=200, applicant_text={})
+        path = extraction(dimension=256, batch_size=200, applicant_text={}, job_text={})
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

@@ -12,7 +12,7 @@ import pytest
 from pymongo.database import Database
 
 from dynaq.config import TableConfig
-from dynaq.data.ingest import IngestReport, load_documents
+from dynaq.data.ingest import IngestReport, forget_other_generated, load_documents
 from dynaq.errors import ConfigError, InputError
 
 ROWS = [
@@ -163,3 +163,16 @@ def test_mapping_that_names_no_column(database: Database, tmp_path: Path) -> Non
     with pytest.raises(InputError, match=r"ingest\.jobs\.id names the column 'job_id'"):
         load(database, path, id="job_id")
     assert stored(database) == []
+
+
+def test_a_smaller_market_leaves_nothing_of_the_one_before(database: Database, tmp_path: Path) -> None:
+    path = write(tmp_path / "t.parquet", ROWS[:1])
+    for key, generated in (("a", True), ("b", True), ("own", False)):
+        database["texts"].insert_one({"_id": key, "generated": generated})
+        database["vectors"].insert_one({"_id": f"vector {key}", "of": key, "generated": generated})
+    for collection in ("texts", "vectors"):
+        database[collection].insert_one({"_id": "unmarked", "of": "unmarked"})
+    assert forget_other_generated(database, "texts", "vectors", "of", table(path)) == 2
+    assert [document["_id"] for document in stored(database, "texts")] == ["a", "own", "unmarked"]
+    assert [document["of"] for document in stored(database, "vectors")] == ["unmarked", "a", "own"]
+    assert forget_other_generated(database, "texts", "vectors", "of", table(path)) == 0

@@ -10,7 +10,6 @@ import pytest
 from dynaq.config import MarketConfig, load_config
 from dynaq.data.market import generate_market, market_tables
 from dynaq.data.market_vocabulary import OCCUPATIONS
-from dynaq.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
 MARKET = MarketConfig(jobs=400, applicants=100, seed=3)
@@ -84,8 +83,3 @@ def test_mapping_feeds_the_default_fields(tmp_path: Path) -> None:
         (tables.applicants, defaults.extract.applicant_text),
     ):
         assert set(shown.values()) <= {*table.columns, *table.attributes}
-
-
-def test_negative_seed_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"market\.seed is -1"):
-        generate_market(MARKET.model_copy(update={"seed": -1}), tmp_path)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bson import ObjectId
 from pymongo.database import Database
 
 from dynaq.config import MongoConfig
@@ -50,6 +51,8 @@ def test_an_unusable_document_is_counted_and_listed(
     broken = collection.find_one({"original_job_id": "job-3"})
     assert broken is not None
     collection.update_one({"_id": broken["_id"]}, {"$set": {field: value}} if value else {"$unset": {field: 1}})
+    if field == "original_job_id":  # else the posting, to which nothing refers now, is listed too
+        database[mongo_names.collections.jobs].delete_one({"_id": "job-3"})
     snapshot = open_snapshot(extraction(), verify=True)
     assert snapshot.manifest.quarantined["job_embeddings"] == {reason: 1}
     [line] = (snapshot.path / "quarantine.jsonl").read_text().splitlines()
@@ -82,6 +85,28 @@ def test_too_many_unusable_documents(
     assert len(kept.read_text().splitlines()) == 3
     assert list(kept.parent.iterdir()) == [kept]
     assert open_snapshot(extraction(max_quarantined_share=0.15)).manifest.applicants == 17
+
+
+def test_texts_without_vectors_count_too(
+    database: Mongo, mongo_names: MongoConfig, fill: Fill, extraction: Extraction
+) -> None:
+    fill()
+    names = mongo_names.collections
+    lost = [ObjectId("5f" * 12), "applicant-0"]  # one was never embedded, of the other the vectors are gone
+    database[names.applicants].insert_one({"_id": lost[0], "hard_skills": "sql"})
+    database[names.applicant_embeddings].delete_one({"original_candidate_id": lost[1]})
+    snapshot = open_snapshot(extraction())  # 2 of 19 embedding documents and 2 texts: 9.5 %
+    assert snapshot.manifest.quarantined == {"candidates_embeddings": {"no vectors": 2}, "job_embeddings": {}}
+    listed = [json.loads(line) for line in (snapshot.path / "quarantine.jsonl").read_text().splitlines()]
+    assert sorted(entry["id"] for entry in listed) == sorted(map(str, lost))
+    assert snapshot.manifest.applicants == 19
+
+    database[names.applicants].insert_one({"_id": {"tenant": 1}, "hard_skills": "sql"})
+    with pytest.raises(InputError) as refusal:
+        extraction()
+    for part in ("3 of 22", "13.6%", "allows 10.0%", "original_candidate_id no vectors (3)"):
+        assert part in str(refusal.value)
+    assert open_snapshot(extraction(applicant_text={})).manifest.quarantined["candidates_embeddings"] == {}
 
 
 def test_another_dimension_is_named(fill: Fill, extraction: Extraction) -> None:

@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dynaq.data.snapshot import MANIFEST, Snapshot, latest_snapshot, open_snapshot
+from dynaq.config import ExtractConfig, MongoConfig
+from dynaq.data.snapshot import MANIFEST, Snapshot, check_matches, latest_snapshot, open_snapshot
 from dynaq.errors import ArtifactError, InputError
 
 
 def test_a_field_is_a_slice_of_columns(snapshot: Snapshot) -> None:
     assert snapshot.field_slice("applicants", "hard_skills") == slice(0, 8)
     assert snapshot.field_slice("jobs", "skills") == slice(8, 16)
+    assert snapshot.manifest.offset("jobs", "skills") == 8
     with pytest.raises(InputError, match=r"has no field pay among its jobs, only \['title', 'skills'\]"):
         snapshot.field_slice("jobs", "pay")
 
@@ -90,6 +92,26 @@ def test_damaged_texts_are_refused_when_read(snapshot: Snapshot) -> None:
     texts.write_bytes(texts.read_bytes().replace(b"\n", b" ", 1))
     with pytest.raises(ArtifactError, match=r"jobs_texts.jsonl is damaged"):
         _ = snapshot.job_texts
+
+
+def test_another_configuration_is_refused(
+    snapshot: Snapshot, mongo_names: MongoConfig, extract_config: ExtractConfig
+) -> None:
+    check_matches(snapshot.manifest, mongo_names, extract_config)
+    digest = snapshot.manifest.digest[:16]
+    for changes, said in (
+        ({"dimension": 16}, "dimension 8 instead of 16"),
+        ({"job_fields": ["title"]}, r"job_fields \['title', 'skills'\] instead of \['title'\], job_vectors"),
+        ({"cosine_pairs": [["hard_skills", "title"]]}, "cosine kind='pairs'"),
+    ):
+        with pytest.raises(ArtifactError, match=f"snapshot {digest} .* {said}.*: run the extract flow with this"):
+            check_matches(snapshot.manifest, mongo_names, extract_config.model_copy(update=changes))
+    for changes, said in (
+        ({"database": "other"}, f"database {mongo_names.database} instead of other"),
+        ({"applicant_vectors": {"hard_skills": "vector"}}, r"\['hard_skill_embeddings'\] instead of \['vector'\]"),
+    ):
+        with pytest.raises(ArtifactError, match=said):
+            check_matches(snapshot.manifest, mongo_names.model_copy(update=changes), extract_config)
 
 
 def test_no_snapshot_at_all(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import base64
 import logging
 import socket
 import time
+import traceback
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -12,7 +14,7 @@ from scripted_server import Response, Script, Served, completion, refusal
 from dynaq.config import LLMConfig
 from dynaq.errors import ConfigError, TransientError
 from dynaq.llm.client import Answer, Failure, LabelClient, Reply
-from dynaq.llm.endpoint import Endpoint
+from dynaq.llm.endpoint import Endpoint, resolve_endpoint
 from dynaq.llm.label import LABEL_SCHEMA, Label
 from dynaq.llm.prompt import INSTRUCTIONS, Prompt, build_prompt
 
@@ -224,3 +226,36 @@ def test_logs_and_reprs_hold_no_key_address_or_prompt(
         shown = f"{caplog.text} {client!r} {vars(client)} {replies}"
     for secret in (KEY, served.url.removeprefix("http://"), "Job 1"):
         assert secret not in shown
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"OPENAI_BASE_URL": "{url}/v1"},
+        {"AZURE_OPENAI_ENDPOINT": "{url}", "AZURE_OPENAI_API_KEY": KEY, "OPENAI_API_VERSION": "2025-01-01"},
+    ],
+)
+def test_a_password_in_the_address_is_sent_and_shown_nowhere(
+    serve: Serve, llm_config: LLMConfig, caplog: pytest.LogCaptureFixture, environ: dict[str, str]
+) -> None:
+    answers = [refusal(500, "oops"), completion(), Response(200, b"", cut=0), refusal(401, "who is S3ntinel?")]
+    served = serve(lambda number: answers[min(number, 3)])
+    url = served.url.removesuffix("/v1").replace("//", "//user:S3ntinel@")
+    endpoint = resolve_endpoint(
+        {name: value.format(url=url) for name, value in environ.items()} | {"DYNAQ_LLM_MODEL": "gpt-x"}
+    )
+    assert endpoint is not None
+    with LabelClient(endpoint, llm_config.model_copy(update={"max_retries": 1, "concurrency": 1})) as client:
+        for name in ("openai", "httpx", "httpx2"):  # after the client, which has silenced them
+            caplog.set_level(logging.INFO, logger=name)
+        caplog.set_level(logging.DEBUG)
+        replies = client.ask(prompts(1), lambda _: None)
+        with pytest.raises(ConfigError) as caught:
+            client.ask(prompts(2), lambda _: None)
+        shown = f"{caplog.text} {client!r} {vars(client)} {replies} {endpoint!r} {endpoint} {endpoint.provenance}"
+    shown += "".join(traceback.format_exception(caught.value))
+    credentials = base64.b64encode(b"user:S3ntinel").decode()
+    assert {headers["authorization"] for headers in served.headers} == {f"Basic {credentials}"}
+    assert "HTTP Request: POST" in caplog.text
+    assert "S3ntinel" not in shown
+    assert credentials not in shown

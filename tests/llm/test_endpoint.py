@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 
 from dynaq.errors import ConfigError
@@ -16,6 +18,16 @@ AZURE = {
 }
 
 
+def hashed(address: str) -> str:
+    return hashlib.sha256(address.encode()).hexdigest()[:8]
+
+
+def provenance(url: str) -> str:
+    endpoint = resolve_endpoint(OPENAI | {"OPENAI_BASE_URL": url})
+    assert endpoint is not None
+    return endpoint.provenance
+
+
 def test_nothing_set_is_no_endpoint() -> None:
     assert resolve_endpoint({}) is None
     assert resolve_endpoint({"OPENAI_API_KEY": " ", "DYNAQ_LLM_MODEL": ""}) is None
@@ -27,17 +39,17 @@ def test_nothing_set_is_no_endpoint() -> None:
         (OPENAI, "openai:gpt-x", "https://api.openai.com/v1", KEY),
         (
             OPENAI | {"OPENAI_BASE_URL": f"{URL}/v1", "OPENAI_API_KEY": f"{KEY}\n"},
-            "openai:gpt-x",
+            f"openai:gpt-x@{hashed(f'{URL}/v1')}",
             f"{URL}/v1",
             KEY,
         ),
         (
             {"OPENAI_BASE_URL": "http://[::1]:8000/v1", "DYNAQ_LLM_MODEL": "q"},
-            "openai:q",
+            f"openai:q@{hashed('http://[::1]:8000/v1')}",
             "http://[::1]:8000/v1",
             "none",
         ),
-        (AZURE, "azure:deployed", URL, KEY),
+        (AZURE, f"azure:deployed@{hashed(URL)}", URL, KEY),
     ],
 )
 def test_a_whole_setting(environ: dict[str, str], provenance: str, url: str, key: str) -> None:
@@ -66,6 +78,7 @@ def test_a_whole_setting(environ: dict[str, str], provenance: str, url: str, key
         (OPENAI | {"OPENAI_BASE_URL": "secret.example/v1"}, "OPENAI_BASE_URL"),
         (OPENAI | {"OPENAI_BASE_URL": "http://secret.example:99999/v1"}, "OPENAI_BASE_URL"),
         (OPENAI | {"OPENAI_BASE_URL": "http://[secret/v1"}, "OPENAI_BASE_URL"),
+        (OPENAI | {"OPENAI_BASE_URL": "http://name:secret/word@host/v1"}, "OPENAI_BASE_URL"),
         (OPENAI | {"OPENAI_API_KEY": "sk-secret\xe9"}, "OPENAI_API_KEY"),
         (OPENAI | {"OPENAI_API_KEY": "sk-secret two"}, "OPENAI_API_KEY"),
     ],
@@ -76,6 +89,20 @@ def test_half_a_setting_is_an_error_and_never_the_stand_in(environ: dict[str, st
     assert "secret" not in str(caught.value)
     assert caught.value.__cause__ is None
     assert URL not in str(caught.value)
+
+
+def test_labels_of_another_server_are_others() -> None:
+    addresses = ("http://a/v1", "https://a/v1", "http://b/v1", "http://a:81/v1", "http://a/v2", "http://a/V1")
+    assert len({provenance(url) for url in addresses} | {"openai:gpt-x"}) == len(addresses) + 1
+
+
+@pytest.mark.parametrize("url", ["HTTP://A/v1", "http://a:80/v1/", "http://name:S3ntinel@a/v1", "http://a/v1?key=k"])
+def test_a_server_is_the_same_however_its_address_is_written(url: str) -> None:
+    assert provenance(url) == provenance("http://a/v1")
+
+
+def test_openais_own_address_may_be_written_out() -> None:
+    assert provenance("https://api.openai.com/v1/") == "openai:gpt-x"
 
 
 def test_the_stand_in_is_named_for_what_it_is() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from dynaq.mdp.candidates import CandidateSampler, _mix, fresh_seeds
+from dynaq.mdp.candidates import CandidateSampler, fresh_seeds, mix
 
 
 def splitmix64(x: int) -> int:
@@ -16,9 +16,9 @@ def splitmix64(x: int) -> int:
     return x ^ (x >> 31)
 
 
-def test_mixing_is_splitmix64_to_the_bit() -> None:
+def testmixing_is_splitmix64_to_the_bit() -> None:
     values = [0, 1, 2**62, 2**63 - 1, -1, -(2**63), 123_456_789_012_345]
-    mixed = _mix(torch.tensor(values)).tolist()
+    mixed = mix(torch.tensor(values)).tolist()
     assert [m % 2**64 for m in mixed] == [splitmix64(v % 2**64) for v in values]
 
 

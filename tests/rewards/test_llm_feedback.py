@@ -2,11 +2,17 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import signal
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +20,7 @@ import torch
 from pydantic import SecretStr
 from pymongo.database import Database
 
-from dynaq.config import LabelValues, LLMConfig
+from dynaq.config import LabelValues, LLMConfig, MongoConfig
 from dynaq.data.labels import LabelStore
 from dynaq.errors import ConfigError, LabelError, TransientError
 from dynaq.llm.client import LabelClient
@@ -87,14 +93,15 @@ EVERY = pairs(*((applicant, job) for applicant in range(3) for job in range(10))
 
 @contextmanager
 def server(answer: Callable[[int, str], tuple[int, str]]) -> Iterator[Endpoint]:
-    """Answers (number of the request, prompt) with a status and, where it is 200, a reply."""
+    """Answers (number of the request, prompt) with a status and a reply, or the code of an error."""
     numbers = iter(range(1_000_000))
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             status, reply = answer(next(numbers), asked["messages"][-1]["content"])
-            body = json.dumps({"choices": [{"message": {"content": reply}}], "usage": {"prompt_tokens": 7}})
+            answered = {"choices": [{"message": {"content": reply}}], "usage": {"prompt_tokens": 7}}
+            body = json.dumps(answered if status == 200 else {"error": {"message": "no", "code": reply}})
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.end_headers()
@@ -170,10 +177,11 @@ def test_another_temperature_or_server_asks_anew(rule_sim: Endpoint, feedback: A
     warm = feedback(rule_sim, CONFIG.model_copy(update={"temperature": 0.7}))
     warm(*EVERY)
     assert warm.cost()["calls_made"] == 30
-    with server(lambda *_: (200, LABEL)) as endpoint:
-        other = feedback(endpoint)
-        other(*EVERY)
-        assert other.cost()["calls_made"] == 30
+    with server(lambda *_: (200, LABEL)) as one, server(lambda *_: (200, LABEL)) as same_name:
+        for endpoint in (one, same_name):
+            other = feedback(endpoint)
+            other(*EVERY)
+            assert other.cost()["calls_made"] == 30
 
 
 def test_every_label_is_stored_with_its_origin(
@@ -220,7 +228,7 @@ def test_too_many_missing_labels_stop_and_keep_what_was_paid(feedback: Ask, data
 
 
 def test_a_server_that_fails_late_is_noticed(feedback: Ask) -> None:
-    with server(lambda number, _: (200, LABEL) if number < 200 else (500, "")) as endpoint:
+    with server(lambda number, _: (200, LABEL) if number < 200 else (200, "no")) as endpoint:
         reward = feedback(endpoint)
         for applicant in range(4):
             reward(*pairs(*((applicant, job) for job in range(50))))
@@ -235,6 +243,86 @@ def test_a_server_that_is_down_may_be_tried_again(feedback: Ask) -> None:
     with pytest.raises(TransientError, match="none of 30 calls"):
         reward(*EVERY)
     assert reward.labels_used == 0
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "named"),
+    [(503, "", r"http 503 \(30\)"), (429, "rate_limit_exceeded", r"http 429 rate_limit_exceeded \(30\)")],
+)
+def test_a_server_that_fails_every_call_may_be_tried_again(feedback: Ask, status: int, code: str, named: str) -> None:
+    with server(lambda *_: (status, code)) as endpoint, pytest.raises(TransientError, match=f"none of 30.*{named}"):
+        feedback(endpoint)(*EVERY)
+
+
+def test_a_request_that_is_refused_every_time_is_not_tried_again(feedback: Ask) -> None:
+    with server(lambda *_: (400, "bad_request")) as endpoint, pytest.raises(LabelError, match="http 400 bad_request"):
+        feedback(endpoint)(*EVERY)
+
+
+def test_a_used_up_quota_stops_at_once_and_keeps_what_was_paid(
+    feedback: Ask, database: Database[dict[str, Any]]
+) -> None:
+    with server(lambda number, _: (200, LABEL) if number < 10 else (429, "insufficient_quota")) as endpoint:
+        reward = feedback(endpoint)
+        with pytest.raises(LabelError, match="quota is used up"):
+            reward(*EVERY)
+    assert reward.cost()["calls_made"] <= 10 + CONFIG.concurrency
+    assert database["llm_feedback"].count_documents({}) == 10
+
+
+INTERRUPTED = """
+import sys, time
+from pathlib import Path
+from pydantic import SecretStr
+from test_llm_feedback import CONFIG, EVERY, TEXTS, Endpoint, LabelClient, LabelStore, LLMFeedback
+from dynaq.config import MongoConfig
+from dynaq.data.connection import open_database
+
+class SlowStore(LabelStore):
+    said = False
+    def put(self, records):
+        if not self.said:
+            self.said = True
+            print("storing", flush=True)
+            time.sleep(1.5)
+        super().put(records)
+
+mongo, workdir, url = sys.argv[1:]
+with (
+    open_database(MongoConfig.model_validate_json(mongo), Path(workdir)) as database,
+    LabelClient(Endpoint("gpt-x", SecretStr(url), SecretStr("none")), CONFIG) as client,
+):
+    try:
+        LLMFeedback(TEXTS, SlowStore(database["llm_feedback"]), client, CONFIG)(*EVERY)
+    except KeyboardInterrupt:
+        print(database["llm_feedback"].count_documents({}))
+"""
+
+
+def test_ctrl_c_leaves_after_what_arrived_is_stored(mongo_config: MongoConfig, mongo_workdir: Path) -> None:
+    """Of eight calls five are answered: one reply is being stored and four wait when the signal comes."""
+    over = threading.Event()
+
+    def slow(number: int, _: str) -> tuple[int, str]:
+        if number >= 5:
+            over.wait(30)
+        return 200, LABEL
+
+    with server(slow) as endpoint:
+        arguments = [mongo_config.model_dump_json(), str(mongo_workdir), endpoint.url.get_secret_value()]
+        with subprocess.Popen(
+            [sys.executable, "-c", INTERRUPTED, *arguments],
+            env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)},
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as child:
+            assert child.stdout is not None
+            assert child.stdout.readline() == "storing\n"
+            time.sleep(0.5)
+            child.send_signal(signal.SIGINT)
+            stored, _ = child.communicate(timeout=30)
+        over.set()
+    assert stored == "5\n"
 
 
 def test_a_refused_key_is_no_missing_label(feedback: Ask, database: Database[dict[str, Any]]) -> None:

@@ -1,0 +1,58 @@
+"""What several flows begin with: the run in MLflow that a night is, and the snapshot that it learns from."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dynaq.config import Config
+from dynaq.data.snapshot import check_matches, latest_snapshot, open_snapshot
+from dynaq.errors import DynaqError
+from tasks.report import end_night, start_night
+
+
+@dataclass(frozen=True)
+class MLflowNight:
+    """The parent run of a night, and how long each stage has taken."""
+
+    run_id: str
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Measure a stage."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = time.perf_counter() - start
+
+
+@contextmanager
+def mlflow_night(config: Config, name: str) -> Iterator[MLflowNight]:
+    """Open the parent run, and close it as finished or failed; the error of the night is the one that is raised."""
+    night = MLflowNight(start_night(config, name))
+    try:
+        yield night
+    except BaseException:
+        try:
+            end_night(config, night.run_id, False, night.seconds)
+        except DynaqError as error:
+            logging.getLogger("dynaq").warning("the run in MLflow stays open: %s", error)
+        raise
+    end_night(config, night.run_id, True, night.seconds)
+
+
+def find_snapshot(config: Config, given: Path | None) -> Path:
+    """The snapshot to work on: the one given, else the latest.
+
+    Raises:
+        ArtifactError: there is none, it is damaged, or it was extracted with another configuration.
+    """
+    path = given or latest_snapshot(config.work_path / "snapshots")
+    check_matches(open_snapshot(path).manifest, config.mongo, config.extract)
+    return path

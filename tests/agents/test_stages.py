@@ -1,0 +1,119 @@
+"""Training stages: what they learn from, what they start from, and what names their results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from dynaq.agents import stages
+from dynaq.agents.arms import Arm, arms
+from dynaq.config import Config, load_config
+from dynaq.data.snapshot import Snapshot
+from dynaq.data.splits import held_out
+from dynaq.errors import ArtifactError
+from dynaq.tracking.checkpoint import load_checkpoint
+from tests.paths import BASE_CONFIG
+
+COSINE, LLM, HYBRID = (Arm(agent, 0.3, 1) for agent in ("cosine", "llm", "hybrid"))
+
+
+class SilentApplicant:
+    """A reward source that is asked and never answers: every label is missing."""
+
+    name = "llm:silent"
+    labels_used = 0
+
+    def __init__(self) -> None:
+        self.asked: set[int] = set()
+
+    def __call__(self, applicants: Tensor, jobs: Tensor) -> Tensor:
+        self.asked |= set(applicants.tolist())
+        return torch.full((len(applicants),), float("nan"))
+
+    def cost(self) -> dict[str, int]:
+        return {}
+
+
+def small_config(workdir: Path, **changes: Any) -> Config:
+    quick = {"workdir": str(workdir), "agent.hidden": [32], "pretrain.steps": 5, "finetune.labels": 320}
+    return load_config(BASE_CONFIG, quick | changes)
+
+
+def test_training_never_meets_a_held_out_applicant(small_snapshot: Snapshot, tmp_path: Path) -> None:
+    config = small_config(tmp_path)
+    reward: Any = SilentApplicant()
+    stages.finetune(config, small_snapshot, LLM, reward)
+    aside = held_out(small_snapshot.applicant_ids, config.split.held_out_share, config.seed)
+    assert reward.asked == {row for row, kept in enumerate(aside) if not kept}
+
+
+def test_hybrid_starts_from_the_cosine_and_llm_from_nothing(small_snapshot: Snapshot, tmp_path: Path) -> None:
+    """Nothing is learned where no answer comes, so the checkpoints show what they started from."""
+    config, reward, digest = small_config(tmp_path), SilentApplicant(), small_snapshot.manifest.digest
+    silent: Any = reward
+    with pytest.raises(ArtifactError, match="no checkpoint"):
+        stages.finetune(config, small_snapshot, HYBRID, silent)
+    cosine = load_checkpoint(stages.pretrain(config, small_snapshot, COSINE), digest)
+    hybrid = load_checkpoint(stages.finetune(config, small_snapshot, HYBRID, silent), digest)
+    llm = load_checkpoint(stages.finetune(config, small_snapshot, LLM, silent), digest)
+    fresh = stages.agent_tensors(stages.new_agent(config, small_snapshot, LLM))
+    assert all(torch.equal(hybrid.tensors[name], tensor) for name, tensor in cosine.tensors.items())
+    assert all(torch.equal(llm.tensors[name], tensor) for name, tensor in fresh.items())
+    assert not torch.equal(cosine.tensors["q.first.weight"], fresh["q.first.weight"])
+    assert (hybrid.manifest.rewards, llm.manifest.rewards) == (["cosine", "llm:silent"], ["llm:silent"])
+
+
+def leaves(tree: dict[str, Any], prefix: str) -> list[tuple[str, Any]]:
+    found = []
+    for key, value in tree.items():
+        name = f"{prefix}.{key}"
+        found += leaves(value, name) if isinstance(value, dict) else [(name, value)]
+    return found
+
+
+def other(value: Any) -> Any:
+    """A valid value that differs."""
+    if isinstance(value, list):
+        return [*value, 8]
+    if isinstance(value, str):
+        return "product"
+    return value + 1 if isinstance(value, int) else value / 2 + 0.01
+
+
+def test_every_knob_of_training_is_in_the_name_of_its_result(small_snapshot: Snapshot, tmp_path: Path) -> None:
+    """A result of other inputs is never taken for this one; gamma is in the arm, and held_out_share moves the split."""
+    config = small_config(tmp_path)
+    before = stages.pretrained_path(config, small_snapshot, COSINE)
+    knobs = [("seed", 0)]
+    for section in ("agent", "pretrain", "split"):
+        knobs += leaves(getattr(config, section).model_dump(), section)
+    assert len(knobs) > 18
+    for knob, value in knobs:
+        if knob != "agent.gamma":
+            changed = small_config(tmp_path, **{knob: other(value)})
+            assert stages.pretrained_path(changed, small_snapshot, COSINE) != before, knob
+    for irrelevant in ({"compare.steps": 11}, {"processes": 1}, {"finetune.labels": 64}):
+        assert stages.pretrained_path(small_config(tmp_path, **irrelevant), small_snapshot, COSINE) == before
+    hybrid = stages.finetuned_path(config, small_snapshot, HYBRID, "llm:a")
+    assert stages.finetuned_path(config, small_snapshot, HYBRID, "llm:b") != hybrid
+    for knob in ({"llm.values.save": 0.4}, {"finetune.labels": 64}, {"pretrain.steps": 6}, {"llm.temperature": 1.0}):
+        assert stages.finetuned_path(small_config(tmp_path, **knob), small_snapshot, HYBRID, "llm:a") != hybrid
+
+
+def test_checkpoint_of_other_layers_is_refused(small_snapshot: Snapshot, tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(
+        stages.pretrain(small_config(tmp_path), small_snapshot, COSINE), small_snapshot.manifest.digest
+    )
+    wider = stages.new_agent(small_config(tmp_path, **{"agent.hidden": [64]}), small_snapshot, COSINE)
+    with pytest.raises(ArtifactError, match="other layers"):
+        stages.restore(wider, checkpoint)
+
+
+def test_gamma_zero_always_runs_beside_the_configured_one(tmp_path: Path) -> None:
+    config = small_config(tmp_path, **{"compare.seeds": 2, "seed": 7})
+    assert [arm.name for arm in arms(config, "llm")] == ["llm-g0.3-s7", "llm-g0.3-s8", "llm-g0-s7", "llm-g0-s8"]
+    assert len(arms(small_config(tmp_path, **{"agent.gamma": 0.0}), "llm")) == 5
