@@ -95,7 +95,6 @@ class IngestConfig(Section):
 class EmbeddingConfig(Section):
     """How text becomes vectors."""
 
-    encoder: Literal["minilm"]
     batch_size: Count
     documents_per_commit: Count
 

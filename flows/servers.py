@@ -23,7 +23,7 @@ _START_S = 120
 @contextmanager
 def prefect_server(port: int, log: Path) -> Iterator[str]:
     """A Prefect server on a port (0: any free one); yields the address of its API."""
-    port = port or _free_port()
+    port = port or free_port()
     command = ["-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     with _serving(command, port, "/api/health", log) as address:
         yield f"{address}/api"
@@ -34,7 +34,11 @@ def mlflow_server(port: int, store: str, artifacts: Path, log: Path) -> Iterator
     """MLflow's pages over a store; yields their address."""
     command = ["-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     # The store may hold a password: it goes through the environment, where `ps` does not show it.
-    environment = {"MLFLOW_BACKEND_STORE_URI": store, "MLFLOW_ARTIFACTS_DESTINATION": artifacts.as_uri()}
+    environment = {
+        "MLFLOW_BACKEND_STORE_URI": store,
+        "MLFLOW_ARTIFACTS_DESTINATION": artifacts.as_uri(),
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight processes of 240 MB for jobs that we do not have
+    }
     with _serving(command, port, "/health", log, environment) as address:
         yield address
 
@@ -98,7 +102,8 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on just now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from pymongo.database import Database
 
 from dynaq.config import MongoConfig, load_config
 from dynaq.data.connection import open_database
+from flows.servers import free_port
 from tests.small_snapshot import small_snapshot as small_snapshot
 
 # Before the test modules import what reads it: tests reach no server but their own, and send nothing home.
 for _name in list(os.environ):
     if _name.startswith(("MONGODB_", "OPENAI_", "AZURE_OPENAI_", "DYNAQ_LLM_", "MLFLOW_", "PREFECT_API_")):
         del os.environ[_name]
+PREFECT_PORT = free_port()  # where the server of the flow tests will listen: Prefect reads it when imported
+os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{PREFECT_PORT}/api"
+os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="dynaq-prefect-")
+atexit.register(shutil.rmtree, os.environ["PREFECT_HOME"], ignore_errors=True)
 os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 BASE_CONFIG = Path(__file__).parents[1] / "configs" / "base.yaml"
+
+torch.set_num_threads(1)  # small networks: threads cost more than they bring
 
 
 @pytest.fixture(scope="session")

@@ -58,7 +58,8 @@ def test_a_slice_of_real_postings_and_resumes(
     arm = Arm("cosine", 0.3, 0)
     checkpoint = pretrain(config, snapshot, arm)
     reached = similarity_reached(config, snapshot, arm, checkpoint)
-    assert reached.trained > reached.random + 0.5 * (reached.best - reached.random)
+    assert reached.trained > reached.random + 0.25 * (reached.best - reached.random)
+    assert reached.trained > reached.untrained
     rewards = read_online(run_online(config, snapshot, arm, checkpoint)).rewards
     references = read_references(reference_rewards(config, snapshot, 0))
     assert 0 < rewards.mean() < 1

@@ -27,7 +27,8 @@ class LabelKey(NamedTuple):
 
     Attributes:
         prompt_version, schema_version: of the instructions and of the answer's form.
-        provenance: server kind, model and, but for OpenAI itself, a hash of its address, such as ``openai:gpt-4.1`` or ``rule-sim-v1``.
+        provenance: server kind, model and, but for OpenAI itself, a hash of its address: ``openai:gpt-4.1``,
+            ``openai:llama@1a2b3c4d``, ``rule-sim-v1``.
         temperature: of sampling.
         sample: 0 for the first answer to the same question, 1 for the second, ...
         applicant_hash, job_hash: of the texts that were shown.

@@ -151,9 +151,9 @@ def read_online(path: Path) -> OnlineRun:
 def read_references(path: Path) -> References:
     """Read what ``reference_rewards`` wrote; raises ArtifactError as ``read_online`` does."""
     try:
-        with np.load(path / "reference.npz") as arrays:
+        with (path / "reference.npz").open("rb") as file, np.load(file) as arrays:
             return References(arrays["random"], arrays["optimum"])
-    except (OSError, BadZipFile, ValueError, KeyError) as error:
+    except (OSError, EOFError, BadZipFile, ValueError, KeyError) as error:
         raise ArtifactError(f"reference {path} cannot be read ({error}); delete the directory to repeat it") from None
 
 

@@ -49,7 +49,7 @@ class Night:
 
 
 _TEMPLATE = """\
-# dynaq: {{ night.config.name }}
+# dynaq: {{ night.config.name|plain }}
 
 **{{ verdict }}** (Interactions per job shown more than without a warm start.)
 
@@ -84,8 +84,8 @@ candidates (mean over {{ night.similarity|length }} seeds): **trained {{ "%.3f"|
 
 ## What the labels cost
 
-Source: **{{ night.label_source }}**{{ stand_in_note }}. Summed over agents, discounts and seeds, when their checkpoints
-were trained, which may have been an earlier night.
+Source: **{{ night.label_source|plain }}**{{ stand_in_note }}. Summed over agents, discounts and seeds, when their
+checkpoints were trained, which may have been an earlier night.
 {% for name, count in night.label_cost.items() %}
 - {{ name.replace("_", " ") }}: {{ "{:,}".format(count) }}
 {%- endfor %}
@@ -95,9 +95,9 @@ were trained, which may have been an earlier night.
 - Snapshot `{{ m.digest[:16] }}` of {{ m.created }}: {{ m.applicants }} applicants, {{ m.jobs }} jobs; generated:
   {{ m.generated.applicants }} applicants, {{ m.generated.jobs }} jobs
 - Vectors: applicants {{ m.applicant_fields|join(", ") }}; jobs {{ m.job_fields|join(", ") }}; {{ m.dimension }}-d each;
-  encoders {{ encoders }}
-- Cosine reward: {{ cosine }}
-- Quarantined: {{ quarantined }}
+  encoders {{ encoders|plain }}
+- Cosine reward: {{ cosine|plain }}
+- Quarantined: {{ quarantined|plain }}
 - Code {{ code }}; seeds {{ night.config.seed }} to {{ night.config.seed + c.seeds - 1 }}
 - Seconds a stage: {{ seconds }}
 
@@ -135,7 +135,9 @@ def write_report(night: Night, directory: Path) -> Path:
 def render_markdown(night: Night) -> str:
     """The report as Markdown; figures are linked by file name."""
     # Names come from documents and the environment: escaped, they are text in Markdown and in HTML alike.
-    template = Environment(undefined=StrictUndefined, autoescape=True).from_string(_TEMPLATE)
+    environment = Environment(undefined=StrictUndefined, autoescape=True)
+    environment.filters["plain"] = _plain
+    template = environment.from_string(_TEMPLATE)
     manifest, c = night.manifest, night.comparison
     gamma = night.config.agent.gamma
     shares = [(s.trained / s.best, s.untrained / s.best, s.random / s.best) for s in night.similarity]
@@ -161,6 +163,11 @@ def render_markdown(night: Night) -> str:
         code=code_version(),
         seconds=", ".join(f"{stage} {value:.0f}" for stage, value in night.seconds.items()) or "not measured",
     )
+
+
+def _plain(name: str) -> str:
+    """A name that stays text in Markdown: no picture, link, code or emphasis."""
+    return re.sub(r"([\\`*\[\]!])", r"\\\1", name)
 
 
 def verdict(comparison: Comparison, gamma: float) -> str:

@@ -7,7 +7,6 @@ thirty times as much).
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,11 +16,17 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+from requests import RequestException
+from sqlalchemy.exc import OperationalError
 
 from dynaq.config import Config
 from dynaq.errors import ConfigError, DynaqError, TransientError
 
 _BATCH = 1000  # metrics in one request: MLflow's own limit
+_PARAMS = 100  # parameters, likewise
+
+# MLflow's own default waits four minutes for a server that refuses connections; tasks are retried above it.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 
 
 class Tracker:
@@ -84,8 +89,7 @@ class Tracker:
             directories: artifact path -> directory to upload.
         """
         with _mlflow_errors():
-            run = self._client.create_run(self._experiment, run_name=name, tags={MLFLOW_PARENT_RUN_ID: parent, **tags})
-            run_id = str(run.info.run_id)
+            run_id = self._child(parent, name, tags)
             self._log_params(run_id, params)
             self._log_curves(run_id, {**{key: [value] for key, value in metrics.items()}, **curves})
             for place, directory in directories.items():
@@ -117,10 +121,13 @@ class Tracker:
             self._client.set_terminated(run_id, status="FINISHED" if succeeded else "FAILED")
 
     def _log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
-        self._client.log_batch(run_id, params=[Param(key, str(value)) for key, value in params.items()])
+        entries = [Param(key, str(value)) for key, value in params.items()]
+        for start in range(0, len(entries), _PARAMS):
+            self._client.log_batch(run_id, params=entries[start : start + _PARAMS])
 
     def _log_curves(self, run_id: str, curves: Mapping[str, list[float | None]]) -> None:
-        now = int(time.time() * 1000)
+        # Stamped with the start of the run: MLflow drops a point that is logged again with the same stamp.
+        now = self._client.get_run(run_id).info.start_time
         points = [
             Metric(name, value, now, step)
             for name, values in curves.items()
@@ -163,6 +170,8 @@ def _mlflow_errors() -> Iterator[None]:
         if error.error_code in _PASSING:
             raise TransientError(f"MLflow did not answer ({error.error_code})") from None
         raise ConfigError(f"MLflow refused: {error.error_code}") from None
+    except (OperationalError, RequestException) as error:
+        raise TransientError(f"MLflow did not answer ({type(error).__name__})") from None
     except Exception as error:
         # A store it cannot parse, a database driver that is missing: whatever its libraries raise, with the address.
         raise ConfigError(

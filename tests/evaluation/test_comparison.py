@@ -210,7 +210,6 @@ def test_a_missing_run_is_refused(tmp_path: Path) -> None:
             read(tmp_path / "nowhere")
 
 
-@pytest.mark.xfail(strict=True, reason="EOFError is not caught, and numpy leaves a damaged archive open")
 @pytest.mark.parametrize("kept", [0, 400])
 def test_damaged_references_are_refused(config: Config, small_snapshot: Snapshot, tmp_path: Path, kept: int) -> None:
     copy = shutil.copytree(reference_rewards(config, small_snapshot, SEED), tmp_path / "copy")

@@ -14,6 +14,7 @@ import pytest
 from dynaq.agents.arms import WarmStart
 from dynaq.config import Config, load_config
 from dynaq.data.snapshot import Snapshot
+from dynaq.evaluation.metrics import Curve
 from dynaq.evaluation.report import Night, render_markdown, verdict, write_report
 from dynaq.evaluation.similarity import SimilarityReached
 from dynaq.evaluation.summary import Comparison, summarise
@@ -38,7 +39,7 @@ def compared(gains: Mapping[WarmStart, float], config: Config) -> Comparison:
 def night(small_snapshot: Snapshot) -> Night:
     config = configured()
     comparison = compared({"cosine": 0.2, "hybrid": 0.3}, config)
-    curves = {arm.agent: arm.curve for arm in comparison.of(config.agent.gamma)}
+    curves: dict[str, Curve] = {arm.agent: arm.curve for arm in comparison.of(config.agent.gamma)}
     return Night(
         config=config,
         manifest=small_snapshot.manifest.model_copy(update={"quarantined": {"all_jobs": {"zero vector": 3}}}),
@@ -93,7 +94,6 @@ def test_names_are_text_and_no_markup(page: Page, directory: Path) -> None:
     assert html.count("night &lt;script&gt;alert(1)&lt;/script&gt; &amp; day") == 2  # title and heading
 
 
-@pytest.mark.xfail(strict=True, reason="names are escaped for HTML, not for Markdown")
 def test_a_name_cannot_call_for_an_outside_resource(night: Night, tmp_path: Path) -> None:
     named = configured(name="![x](http://example.invalid/x.png)")
     write_report(dataclasses.replace(night, config=named), tmp_path)
