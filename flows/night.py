@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dynaq.config import Config
-from dynaq.data.snapshot import check_matches, latest_snapshot, open_snapshot
+from dynaq.data.manifest import check_matches
+from dynaq.data.snapshot import latest_snapshot, open_snapshot
 from dynaq.errors import DynaqError
 from tasks.report import end_night, start_night
 

@@ -9,19 +9,8 @@ import numpy as np
 import pytest
 
 from dynaq.artifacts import publish
-from dynaq.data.snapshot import (
-    MANIFEST,
-    SIDES,
-    Cosine,
-    FileRecord,
-    Manifest,
-    Side,
-    Snapshot,
-    ids_file,
-    open_snapshot,
-    texts_file,
-    vectors_file,
-)
+from dynaq.data.manifest import MANIFEST, SIDES, Cosine, FileRecord, Manifest, Side, ids_file, texts_file, vectors_file
+from dynaq.data.snapshot import Snapshot, open_snapshot
 
 TRADES, WORDS, DIMENSION = 6, 10, 16
 ROWS: dict[Side, int] = {"applicants": 60, "jobs": 80}

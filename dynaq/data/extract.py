@@ -27,8 +27,7 @@ from dynaq.artifacts import staged
 from dynaq.config import ExtractConfig, MongoConfig
 from dynaq.data.connection import mongo_errors
 from dynaq.data.fields import as_text, projection, value_at
-from dynaq.data.quarantine import QUARANTINE, Quarantine, Rejection, merge, without_vectors
-from dynaq.data.snapshot import (
+from dynaq.data.manifest import (
     MANIFEST,
     SIDES,
     FileRecord,
@@ -39,6 +38,7 @@ from dynaq.data.snapshot import (
     texts_file,
     vectors_file,
 )
+from dynaq.data.quarantine import QUARANTINE, Quarantine, Rejection, merge, without_vectors
 from dynaq.data.staging import publish_snapshot
 from dynaq.data.vectors import decode_vectors
 from dynaq.errors import ArtifactError, InputError

@@ -6,8 +6,9 @@ import shutil
 from pathlib import Path
 
 from dynaq.artifacts import flush, rename_whole
+from dynaq.data.manifest import MANIFEST
 from dynaq.data.quarantine import QUARANTINE
-from dynaq.data.snapshot import MANIFEST, open_snapshot
+from dynaq.data.snapshot import open_snapshot
 from dynaq.errors import ArtifactError
 
 

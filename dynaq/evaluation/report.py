@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 
 from dynaq.artifacts import code_version
 from dynaq.config import Config
-from dynaq.data.snapshot import Manifest
+from dynaq.data.manifest import Manifest
 from dynaq.evaluation.metrics import Curve, Estimate, paired_difference
 from dynaq.evaluation.plots import learning_curves, training_curves
 from dynaq.evaluation.similarity import SimilarityReached

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from dynaq.config import ExtractConfig, MongoConfig
-from dynaq.data.snapshot import MANIFEST, Snapshot, check_matches, latest_snapshot, open_snapshot
+from dynaq.data.manifest import MANIFEST, check_matches
+from dynaq.data.snapshot import Snapshot, latest_snapshot, open_snapshot
 from dynaq.errors import ArtifactError, InputError
 
 
