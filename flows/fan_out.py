@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from prefect import Task
+from prefect.futures import as_completed
 from prefect.task_runners import ProcessPoolTaskRunner
+from tqdm import tqdm
 
 K = TypeVar("K")
 
@@ -18,6 +21,7 @@ def fan_out(task: Task[..., Any], calls: Mapping[K, dict[str, Any]], processes: 
     """
     with ProcessPoolTaskRunner(max_workers=min(processes, max(len(calls), 1))) as runner:
         futures = {key: runner.submit(task, arguments) for key, arguments in calls.items()}
-        for future in futures.values():
-            future.wait()
+        waiting = as_completed(list(futures.values()))
+        for _ in tqdm(waiting, desc=task.name, total=len(futures), unit=" arms", file=sys.stderr, mininterval=1):
+            pass
         return {key: future.result() for key, future in futures.items()}
