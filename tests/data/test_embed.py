@@ -21,7 +21,7 @@ from dynaq.errors import InputError
 from dynaq.protocols import Encoder
 
 FIELDS = {"title": "title_vectors", "skills": "skills_vectors"}
-CONFIG = EmbeddingConfig(encoder="minilm", batch_size=4, documents_per_commit=5)
+CONFIG = EmbeddingConfig(batch_size=4, documents_per_commit=5)
 
 
 class HashingEncoder:
