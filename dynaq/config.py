@@ -303,7 +303,8 @@ def load_config(path: str | Path, overrides: dict[str, Any] | None = None) -> Co
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {_explain(error)}") from None
+        changed = f" with {', '.join(overrides)} changed" if overrides else ""
+        raise ConfigError(f"{path}{changed}: {_explain(error)}") from None
 
 
 def _read_yaml(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -348,7 +349,10 @@ def _set_dotted(tree: dict[str, Any], dotted: str, value: Any) -> None:
     for depth, key in enumerate(parents):
         node = node.get(key) if isinstance(node, dict) else None
         if not isinstance(node, dict):
-            raise ConfigError(f"override {dotted}: there is no section {'.'.join(parents[: depth + 1])}")
+            sections = ", ".join(key for key, value in tree.items() if isinstance(value, dict))
+            raise ConfigError(
+                f"override {dotted}: there is no section {'.'.join(parents[: depth + 1])} among {sections}"
+            )
     if leaf not in node:
         raise ConfigError(f"override {dotted}: there is no such key; {', '.join(map(str, node))} exist here")
     node[leaf] = value

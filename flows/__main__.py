@@ -1,19 +1,20 @@
 """Command line: ``python -m flows nightly --config configs/demo.yaml --set agent.gamma=0``.
 
-Exit status 0: done. 2: an error that is explained in one line. Runs against PREFECT_API_URL, else against the server
-of a running ``make ui``, else against a Prefect server of its own that stops with it.
+Exit status 0: done. 2: an error that is explained in one line. 130: interrupted. Runs against PREFECT_API_URL, else
+against the server of a running ``make ui``, else against a Prefect server of its own that stops with it.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib
+import json
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,11 @@ import yaml
 
 from dynaq.config import Config, load_config
 from dynaq.errors import ConfigError, DynaqError
+from dynaq.llm.endpoint import resolve_endpoint
+from dynaq.processes import death_pact
 from flows.servers import answers, mlflow_server, prefect_server
+
+_GRACE_S = 45.0  # for what runs when a flow is interrupted
 
 FLOWS = ("ingest", "extract", "pretrain", "finetune", "compare", "nightly")
 
@@ -36,13 +41,10 @@ def main(arguments: list[str]) -> int:
         os.environ.setdefault("PREFECT_HOME", str(config.work_path / "prefect"))
         if options.flow == "ui":
             _show_pages(config)
-        elif "PREFECT_API_URL" in os.environ:
-            _run(options.flow, options.config, overrides)
         else:
-            # A process of its own, so that all it tells Prefect has arrived before the server stops.
+            resolve_endpoint()  # half an LLM in the environment is said before anything starts
             with _prefect_api(config) as api:
-                command = [sys.executable, "-m", "flows", *arguments]
-                return _wait(subprocess.Popen(command, env={**os.environ, "PREFECT_API_URL": api}))
+                return _supervise([options.flow, options.config, json.dumps(overrides)], api)
     except DynaqError as error:
         print(f"dynaq: {error}", file=sys.stderr)
         return 2
@@ -52,17 +54,30 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _wait(process: subprocess.Popen[bytes]) -> int:
-    """The exit status of a child that Ctrl-C has reached too: it is given the time to store what was paid for."""
+def _supervise(arguments: list[str], api: str) -> int:
+    """Run a flow in a process of its own; all it tells Prefect has then arrived before the server stops.
+
+    Ctrl-C and SIGTERM reach this process only. It passes the interrupt on to the flow, which lets what is running
+    finish and store what was paid for, and ends the flow and all its workers when that takes too long.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flows.run", *arguments],
+        env={**os.environ, "PREFECT_API_URL": api},
+        start_new_session=True,
+        preexec_fn=death_pact(signal.SIGTERM),
+    )
     try:
         return process.wait()
     except KeyboardInterrupt:
         print("dynaq: stopping; press Ctrl-C again to stop at once", file=sys.stderr)
-        try:
-            return process.wait(timeout=60)
-        except (KeyboardInterrupt, subprocess.TimeoutExpired):
-            process.kill()
-            return process.wait()
+        process.send_signal(signal.SIGINT)
+        with suppress(KeyboardInterrupt, subprocess.TimeoutExpired):
+            process.wait(timeout=_GRACE_S)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        raise
 
 
 def _make_workdir(config: Config) -> None:
@@ -94,24 +109,6 @@ def _override(text: str) -> tuple[str, Any]:
         raise ConfigError(f"--set {text}: {value!r} is not a YAML value") from None
 
 
-def _run(name: str, config: str, overrides: dict[str, Any]) -> None:
-    started = time.perf_counter()
-    flow = getattr(importlib.import_module(f"flows.{name}"), name)  # only now: Prefect reads the environment
-    result = flow(config, overrides)
-    if name in ("compare", "nightly"):
-        _print_report(result, config)
-    print(f"{name} finished in {time.perf_counter() - started:.0f} s")
-
-
-def _print_report(directory: Path, config: str) -> None:
-    report = (directory / "report.md").read_text()
-    for line in report.splitlines():
-        if line.startswith(("# ", "## Online", "## The same", "**", ">", "|")):
-            print(line)
-    print(f"\nReport: {directory / 'report.html'}")
-    print(f"Pages of MLflow and Prefect: make ui CONFIG={config}")
-
-
 def _ui_file(config: Config) -> Path:
     return config.work_path / "prefect-api-url"
 
@@ -119,6 +116,9 @@ def _ui_file(config: Config) -> Path:
 @contextmanager
 def _prefect_api(config: Config) -> Iterator[str]:
     """A server for this run: workers in other processes would each start one of their own otherwise."""
+    if "PREFECT_API_URL" in os.environ:
+        yield os.environ["PREFECT_API_URL"]
+        return
     ui = _ui_file(config)
     if ui.exists() and answers(f"{ui.read_text()}/health"):
         yield ui.read_text()

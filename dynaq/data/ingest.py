@@ -167,6 +167,12 @@ def _asked_by(table: TableConfig, section: str) -> dict[str, str]:
     return {**asked, table.id: f"{section}.id"}
 
 
+def _identity(value: Any) -> str | None:
+    """An id as text; a missing one that a program wrote out as a word is missing all the same."""
+    text = as_text(_plain(value))
+    return None if text is None or text.lower() in {"nan", "none", "null"} else text
+
+
 def _document(row: Row, table: TableConfig, generated: bool) -> tuple[Document, int]:
     """The document of a row and its size in bytes of JSON."""
     fields: Document = {
@@ -175,7 +181,7 @@ def _document(row: Row, table: TableConfig, generated: bool) -> tuple[Document, 
     }
     fields |= {field: _plain(row[column]) for field, column in table.attributes.items()}
     document = {
-        "_id": as_text(_plain(row[table.id])),
+        "_id": _identity(row[table.id]),
         **{field: value for field, value in fields.items() if value not in ("", None)},
         "generated": generated,
     }

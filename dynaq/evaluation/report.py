@@ -51,7 +51,9 @@ class Night:
 _TEMPLATE = """\
 # dynaq: {{ night.config.name|plain }}
 
-**{{ verdict }}** (Interactions per job shown more than without a warm start.)
+**{{ verdict }}**
+
+The numbers are interactions per job shown, beyond those of the agent without a warm start, with 95% intervals.
 
 {{ warnings }}
 
@@ -62,15 +64,18 @@ _TEMPLATE = """\
 Rewards are interactions per job shown, in a simulated market that no agent was trained on. Random choice among the
 same candidates earns {{ "%.3f"|format(c.random_average) }}, the best choice {{ "%.3f"|format(c.optimum_average) }}.
 Intervals: 95%, Student's t over {{ c.seeds }} seeds x {{ c.applicants }} held-out applicants x {{ c.steps }} steps;
-the difference to the baseline is paired by seed. Time: steps until the trailing mean of {{ compare.window }} steps
+the difference to the baseline is paired by seed. First steps: the first {{ compare.window }}.
+Time: steps until the trailing mean of {{ compare.window }} steps
 holds {{ "%.0f"|format(100 * compare.threshold_share) }}% of the way from random to the best (median; in brackets the
 seeds that got there). Late: the last {{ "%.0f"|format(100 * compare.late_share) }}% of the steps.
+Labels: distinct ones consumed.
 
 ![Learning curves of the four agents](learning_curves.png)
 {% if table_zero %}
 ## The same without discounting (gamma 0)
 
-With a state that stands still, the optimal ranking does not depend on gamma; the two tables should tell one story.
+With a state that stands still, the optimal ranking does not depend on gamma: where the two tables differ by more than
+their intervals, the discount has cost something.
 
 {{ table_zero }}
 {% endif %}
@@ -184,7 +189,10 @@ def verdict(comparison: Comparison, gamma: float) -> str:
     lead = paired_difference(first.metrics.average_reward, second.metrics.average_reward)
     if lead.low > 0:
         return f"{first.agent} pays most, {_interval(lead, '+.3f')} ahead of {second.agent}: {_gains(better)}.{harm}"
-    return f"{first.agent} and {second.agent} cannot be told apart at the top: {_gains(better)}.{harm}"
+    return (
+        f"{first.agent} and {second.agent} cannot be told apart at the top, {_interval(lead, '+.3f')} between them:"
+        f" {_gains(better)}.{harm}"
+    )
 
 
 def _gains(arms: list[ArmSummary]) -> str:

@@ -6,6 +6,7 @@ thirty times as much).
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -38,6 +39,7 @@ class Tracker:
 
     def __init__(self, config: Config) -> None:
         uri = tracking_uri(config)
+        logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # its warnings name the server
         if uri.startswith("sqlite:"):
             config.work_path.mkdir(parents=True, exist_ok=True)
         with _mlflow_errors():
@@ -156,6 +158,7 @@ def flat_params(config: Config) -> dict[str, Any]:
     return dict(walk("", config.model_dump(exclude={"tracking": {"uri"}})))
 
 
+_STORE = "the MLflow that tracking.uri or MLFLOW_TRACKING_URI names"
 _PASSING = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED"}
 
 
@@ -168,10 +171,10 @@ def _mlflow_errors() -> Iterator[None]:
         raise
     except MlflowException as error:
         if error.error_code in _PASSING:
-            raise TransientError(f"MLflow did not answer ({error.error_code})") from None
+            raise TransientError(f"{_STORE} did not answer ({error.error_code})") from None
         raise ConfigError(f"MLflow refused: {error.error_code}") from None
     except (OperationalError, RequestException) as error:
-        raise TransientError(f"MLflow did not answer ({type(error).__name__})") from None
+        raise TransientError(f"{_STORE} did not answer ({type(error).__name__})") from None
     except Exception as error:
         # A store it cannot parse, a database driver that is missing: whatever its libraries raise, with the address.
         raise ConfigError(

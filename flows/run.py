@@ -1,0 +1,50 @@
+"""One flow in this process: ``python -m flows.run <flow> <config> <overrides as JSON>``.
+
+``python -m flows`` starts it, in a session of its own. SIGINT ends the flow in order; SIGTERM, which also comes when
+whoever started it is gone, ends it and its workers at once: what is on disk is whole or absent at any moment.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from dynaq.errors import DynaqError
+
+
+def main(name: str, config: str, overrides: dict[str, Any]) -> int:
+    """Run a flow and print what it ends with; returns the exit status."""
+    if os.getpgrp() == os.getpid():
+        signal.signal(signal.SIGTERM, lambda *_: os.killpg(0, signal.SIGKILL))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # even where whoever started us ignores it
+    started = time.perf_counter()
+    try:
+        result = getattr(importlib.import_module(f"flows.{name}"), name)(config, overrides)
+    except DynaqError as error:
+        print(f"dynaq: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    if name in ("compare", "nightly"):
+        _print_report(result, config)
+    print(f"{name} finished in {time.perf_counter() - started:.0f} s")
+    return 0
+
+
+def _print_report(directory: Path, config: str) -> None:
+    report = (directory / "report.md").read_text()
+    for line in report.splitlines():
+        if line.startswith(("# ", "## Online", "## The same", "**", ">", "|")):
+            print(line)
+    print(f"\nReport: {directory / 'report.html'}")
+    print(f"Pages of MLflow and Prefect: make ui CONFIG={config}")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], sys.argv[2], json.loads(sys.argv[3])))
