@@ -153,7 +153,7 @@ def test_without_a_discount_there_is_one_table(night: Night) -> None:
         ),
         (
             {"cosine": 0.2, "llm": 0.2},
-            "cosine and llm cannot be told apart at the top:"
+            "cosine and llm cannot be told apart at the top, +0.000 [+0.000, +0.000] between them:"
             " cosine +0.200 [+0.182, +0.218], llm +0.200 [+0.182, +0.218].",
         ),
         ({"cosine": 0.01}, "No warm start is better than none here."),

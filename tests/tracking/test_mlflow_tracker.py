@@ -179,7 +179,10 @@ def test_a_server_that_refuses_may_be_tried_again_and_is_not_named(
 ) -> None:
     port = free_port()
     secret_address(f"http://anna:sesame@127.0.0.1:{port}")
-    with caplog.at_level(logging.DEBUG), pytest.raises(TransientError, match="MLflow did not answer") as caught:
+    with (
+        caplog.at_level(logging.DEBUG),
+        pytest.raises(TransientError, match="MLFLOW_TRACKING_URI names did not answer") as caught,
+    ):
         Tracker(configured(tmp_path))
     assert caught.value.__suppress_context__
     assert str(port) not in str(caught.value)
