@@ -271,6 +271,8 @@ def test_a_used_up_quota_stops_at_once_and_keeps_what_was_paid(
 
 
 INTERRUPTED = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job inherits that it is ignored
 import sys, time
 from pathlib import Path
 from pydantic import SecretStr
