@@ -1,7 +1,7 @@
 """One flow in this process: ``python -m flows.run <flow> <config> <overrides as JSON>``.
 
 ``python -m flows`` starts it, in a session of its own. SIGINT ends the flow in order; SIGTERM, which also comes when
-whoever started it is gone, ends it and its workers at once: what is on disk is whole or absent at any moment.
+whoever started it is gone, ends it at once, inside a flow as Prefect does: what is on disk is whole or absent.
 """
 
 from __future__ import annotations

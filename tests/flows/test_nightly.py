@@ -105,7 +105,9 @@ def check_mlflow(workdir: Path) -> None:
     runs = client.search_runs([experiment.experiment_id])
     parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
     children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
-    assert sorted(run.info.status for run in parents) == ["FINISHED", "RUNNING"]  # the killed one never said goodbye
+    ended = sorted(run.info.status for run in parents)
+    # The flow of a killed supervisor is terminated: it closes its run, or is itself gone before it can.
+    assert ended in (["FAILED", "FINISHED"], ["FINISHED", "RUNNING"])
     assert len(children) == 4 * 2 * 2
     night = next(run for run in parents if run.info.status == "FINISHED")
     assert {run.data.tags["mlflow.parentRunId"] for run in children} == {night.info.run_id}
