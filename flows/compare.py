@@ -9,7 +9,8 @@ from prefect import flow
 
 from dynaq.agents import stages
 from dynaq.agents.arms import Arm, arms
-from dynaq.config import Config, load_config
+from dynaq.config import Config
+from dynaq.config_file import load_config
 from dynaq.data.snapshot import Snapshot, open_snapshot
 from dynaq.errors import ArtifactError
 from dynaq.llm.endpoint import RULE_SIM, resolve_endpoint

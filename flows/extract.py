@@ -7,7 +7,7 @@ from typing import Any
 
 from prefect import flow, get_run_logger
 
-from dynaq.config import load_config
+from dynaq.config_file import load_config
 from dynaq.data.snapshot import open_snapshot
 from tasks.extract import take_snapshot
 

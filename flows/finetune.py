@@ -9,7 +9,7 @@ from typing import Any
 from prefect import flow, get_run_logger
 
 from dynaq.agents.arms import Arm, arms
-from dynaq.config import load_config
+from dynaq.config_file import load_config
 from dynaq.data.connection import open_database
 from dynaq.llm.endpoint import resolve_endpoint
 from dynaq.llm.rule_sim.process import rule_sim_server

@@ -6,7 +6,7 @@ from typing import Any
 
 from prefect import flow, get_run_logger
 
-from dynaq.config import load_config
+from dynaq.config_file import load_config
 from dynaq.errors import ConfigError
 from tasks.ingest import embed_side, load_table, make_market
 

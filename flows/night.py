@@ -39,7 +39,7 @@ def mlflow_night(config: Config, name: str) -> Iterator[MLflowNight]:
     night = MLflowNight(start_night(config, name))
     try:
         yield night
-    except BaseException:
+    except BaseException:  # Ctrl-C and SIGTERM, which end a night as well, are no Exception
         try:
             end_night(config, night.run_id, False, night.seconds)
         except DynaqError as error:

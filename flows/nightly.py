@@ -7,7 +7,7 @@ from typing import Any
 
 from prefect import flow
 
-from dynaq.config import load_config
+from dynaq.config_file import load_config
 from dynaq.data.connection import open_database
 from flows.compare import compare_arms
 from flows.extract import extract

@@ -8,7 +8,7 @@ from typing import Any
 from prefect import flow
 
 from dynaq.agents.arms import Arm, arms
-from dynaq.config import load_config
+from dynaq.config_file import load_config
 from flows.fan_out import fan_out
 from flows.night import find_snapshot
 from tasks.train import pretrain_arm

@@ -10,6 +10,7 @@ from dynaq.agents import stages
 from dynaq.agents.arms import Arm
 from dynaq.config import Config
 from dynaq.data.connection import open_database
+from dynaq.data.experiences import ExperienceStore
 from dynaq.data.labels import LabelStore
 from dynaq.data.snapshot import open_snapshot
 from dynaq.llm.client import LabelClient
@@ -26,7 +27,7 @@ def pretrain_arm(config: Config, snapshot: Path, arm: Arm) -> Path:
 
 @task(**RETRY, task_run_name="finetune-{arm.name}")
 def finetune_arm(config: Config, snapshot: Path, arm: Arm, stand_in: str | None) -> Path:
-    """Fine-tune on LLM feedback; returns the checkpoint directory.
+    """Fine-tune on LLM feedback and record what was experienced; returns the checkpoint directory.
 
     ``stand_in`` is the loopback address of rule-sim-v1; a real endpoint's address and key stay in the environment.
     """
@@ -35,7 +36,10 @@ def finetune_arm(config: Config, snapshot: Path, arm: Arm, stand_in: str | None)
     with open_database(config.mongo, config.work_path) as database, LabelClient(endpoint, config.llm) as client:
         store = LabelStore(database[config.mongo.collections.labels])
         reward = LLMFeedback(opened, store, client, config.llm)
-        return stages.finetune(config, opened, arm, reward)
+        checkpoint = stages.finetune(config, opened, arm, reward)
+        experiences = ExperienceStore(database[config.mongo.collections.experiences])
+        stages.record_experience(checkpoint, opened, experiences)
+        return checkpoint
 
 
 def feedback_endpoint(stand_in: str | None) -> Endpoint:

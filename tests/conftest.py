@@ -15,7 +15,8 @@ import pytest
 import torch
 from pymongo.database import Database
 
-from dynaq.config import MongoConfig, load_config
+from dynaq.config import MongoConfig
+from dynaq.config_file import load_config
 from dynaq.data.connection import open_database
 from flows.servers import free_port
 from tests.small_snapshot import small_snapshot as small_snapshot

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from dynaq.config import expand_environment, load_config
+from dynaq.config_file import expand_environment, load_config
 from dynaq.errors import ConfigError
 from tests.paths import BASE_CONFIG, ROOT
 
@@ -83,14 +83,20 @@ def test_a_written_configuration_is_read_as_it_was(preset: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"agent.gama": 0}, "override agent.gama: there is no such key; features, hidden, dropout,"),
+        ({"agent.gama": 0}, "override agent.gama: there is no such key; features, history, hidden,"),
         ({"agents.gamma": 0}, "override agents.gamma: there is no section agents"),
         ({"agent.gamma.x": 0}, "override agent.gamma.x: there is no section agent.gamma"),
         ({"market.jobs": 5}, "override market.jobs: there is no section market"),
         ({"agent.gamma": 1.0}, "agent.gamma is 1.0: Input should be less than 1"),
         ({"agent.gamma": float("nan")}, "agent.gamma is nan: Input should be"),
         ({"agent.hidden": []}, "agent.hidden is []: List should have at least 1 item"),
-        ({"agent.features": "cosine"}, "agent.features is 'cosine': Input should be 'concat' or 'product'"),
+        (
+            {"agent.features": "cosin"},
+            "agent.features is 'cosin': Input should be 'concat', 'product', 'cosine' or 'res",
+        ),
+        ({"agent.target": "closed_form", "agent.applied_from": 0.5}, "target closed_form needs a static state"),
+        ({"agent.history": {"length": 9, "width": 9, "blocks": 1, "heads": 2}}, "width is 9, which 2 heads do not"),
+        ({"agent.hand_over.pilot": 500}, "agent.hand_over.pilot takes 500: that leaves less than one step of 32"),
         ({"agent.learning_rate": "1e-3"}, "agent.learning_rate is '1e-3': Input should be a valid number"),
         ({"compare.seeds": 1}, "compare.seeds is 1: Input should be greater than or equal to 2"),
         ({"compare.seeds": True}, "compare.seeds is True: Input should be a valid integer"),

@@ -10,7 +10,7 @@ import shlex
 import pytest
 import yaml
 
-from dynaq.config import load_config
+from dynaq.config_file import load_config
 from flows.__main__ import _parser
 from tests.paths import BASE_CONFIG, ROOT
 

@@ -12,7 +12,7 @@ from pymongo.database import Database
 
 from dynaq.agents.arms import Arm
 from dynaq.agents.stages import pretrain
-from dynaq.config import load_config
+from dynaq.config_file import load_config
 from dynaq.data.embed import embed_documents
 from dynaq.data.extract import extract_snapshot
 from dynaq.data.ingest import load_documents

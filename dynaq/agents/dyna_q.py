@@ -2,41 +2,80 @@
 
 One update is, from top to bottom:
   direct RL        a batch of real transitions, Bellman target under the target network, MSE, Adam
-  world model      the same batch teaches R(s, a); the next state needs no model, since s' = s is known
-  planning         batches of imagined transitions: applicants met before x any jobs, reward from the world model
+  planning         batches of imagined ones: applicants met before x any jobs, reward from the world model
 
-Departures from the textbook: planning draws jobs the applicant was never shown (the point of a model over vectors is
-to speak about them); and the number of planning steps is scaled by the world model's skill on pairs kept aside
-from it, down to zero while it does not beat predicting the mean, because planning with an untrained model destroys a
-warm start.
+The world model learns each answer once, when it comes (world_model.py). After a switch of rewards a pilot of answers
+carries what was learned to the new scale (handover.py).
+
+Departures from the textbook: the world model predicts rewards only, because the next state is known: s' = s, or the
+history with one more answer; planning draws jobs the applicant was never shown (the point of a model over vectors is
+to speak about them); imagined rewards are pessimistic, pairs the ensemble disagrees about are left out, and the
+number of planning steps is scaled by the ensemble's held-out skill, to zero while it does not beat simpler predictors,
+because planning with an untrained model destroys a warm start.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from dynaq.agents.applied import AppliedJobs
 from dynaq.agents.exploration import epsilon_greedy
+from dynaq.agents.handover import Pilot, implied_rewards
+from dynaq.agents.maxima import FrozenNetwork, RememberedMaxima, fresh_values
 from dynaq.agents.network import PairNetwork
-from dynaq.agents.targets import bellman_targets
+from dynaq.agents.sasrec import SASRec
+from dynaq.agents.targets import bellman_targets, best_value, closed_form, double_value
+from dynaq.agents.world_model import WorldModel
 from dynaq.config import AgentConfig
-from dynaq.mdp.candidates import CandidateSampler, fresh_seeds, mix
+from dynaq.mdp.candidates import CandidateSampler, fresh_seeds
 from dynaq.mdp.features import FeatureSpace
+from dynaq.mdp.history import History
+from dynaq.mdp.prioritised import PrioritisedReplay
 from dynaq.mdp.replay import ReplayBuffer, Transitions
 
-_SKILL_SAMPLE = 4096  # transitions looked at when the world model's skill is measured
+_SPREAD_SAMPLE = 256  # random pairs looked at to see how far predicted rewards spread
 
 
 @dataclass(frozen=True)
 class UpdateLosses:
-    """Mean squared errors of one update, and the planning steps it took."""
+    """Mean squared TD error of one update, and the planning steps it took."""
 
     q: float
-    world_model: float
     planning_steps: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Transitions to learn from, with the history before each (None for a static state) and their weights [B]."""
+
+    transitions: Transitions
+    history: History | None
+    weights: Tensor
+
+
+class QNetwork(PairNetwork):
+    """A pair network with the state it reads: the applicant's vector, and the history if the state remembers."""
+
+    def __init__(self, space: FeatureSpace, config: AgentConfig) -> None:
+        remembers = config.history
+        super().__init__(space, config.hidden, config.dropout, config.features, remembers.width if remembers else 0)
+        self.encoder = (
+            SASRec(space.actions.shape[1], remembers.width, remembers.blocks, remembers.heads, remembers.length, 0.0)
+            if remembers
+            else None
+        )
+
+    def states(self, space: FeatureSpace, applicants: Tensor, history: History | None) -> Tensor:
+        """States of applicants: int64 [B] -> float32 [B, Ds]."""
+        vectors = space.states[applicants]
+        if self.encoder is None or history is None:
+            return vectors
+        return torch.cat([vectors, self.encoder(space.actions, history)], dim=1)
 
 
 class DynaQ:
@@ -56,142 +95,309 @@ class DynaQ:
         self.generator = torch.Generator().manual_seed(seed)
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            self.q = self._network(config.hidden)
-            self.target = self._network(config.hidden)
-            self.world_model = self._network(config.world_model.hidden)
+            self.q = QNetwork(space, config)
+            self.target = QNetwork(space, config)
+        cosines = config.features in ("cosine", "residual")
+        length = config.history.length if config.history else 0
+        self.world_model = WorldModel(space, config.world_model, cosines, length, seed)
+        self.learned_before = False
+        self.average_reward = 0.0
+        self.replay = ReplayBuffer(config.replay.capacity)
         self.start_phase()
 
-    def _network(self, hidden: list[int]) -> PairNetwork:
-        return PairNetwork(self.space, hidden, self.config.dropout, self.config.features)
+    def start_phase(self, classes: Sequence[float] = ()) -> None:
+        """Begin learning from another reward.
 
-    def start_phase(self) -> None:
-        """Begin learning from another reward: weights stay, experience and optimiser moments do not.
+        Weights stay; optimiser moments, which belong to the old loss, do not. Experience moves to ``earlier``: rewards
+        of two sources never meet in one buffer. If something was learned before, a pilot comes first.
 
-        Rewards of two sources must not meet in one buffer, and Adam's moments belong to the old loss.
+        Args:
+            classes: the rewards that answers are made of; empty for a plain number.
         """
-        self.replay = ReplayBuffer(self.config.replay_capacity)
-        rate, world_rate = self.config.learning_rate, self.config.world_model.learning_rate
-        self.q_optimizer = torch.optim.Adam(self.q.parameters(), lr=rate, fused=True)
-        self.world_optimizer = torch.optim.Adam(self.world_model.parameters(), lr=world_rate, fused=True)
+        alpha, capacity = self.config.replay.alpha, self.config.replay.capacity
+        self.earlier = self.replay
+        self.prioritised = PrioritisedReplay(capacity, alpha) if alpha else None
+        self.replay = self.prioritised.buffer if self.prioritised else ReplayBuffer(capacity)
+        self.line = (1.0, 0.0)  # from earlier rewards to these
+        self.pilot = Pilot(self.config.hand_over.pilot) if self.learned_before else None
+        self.origin = copy.deepcopy(self.q).eval() if self.learned_before else None
+        self._origin_maxima: RememberedMaxima | None = None
+        self.world_model.start_phase(classes, self._original_rewards if self.origin else None)
+        self.applied = AppliedJobs(len(self.space.actions))
+        self.optimizer = torch.optim.Adam(self.q.parameters(), lr=self.config.learning_rate, fused=True)
         self.updates = 0
-        self.skill = 0.0
-        self._synchronise()
+        self.answers = 0
+        self.earlier_average, self.average_reward = self.average_reward, 0.0
+        self.epoch = 0
+        self.target.load_state_dict(self.q.state_dict())
+        self.freeze_target()
+
+    def freeze_target(self) -> None:
+        """Prepare the target network, which stands still from now on."""
+        self.target.eval()
+        lasting = self.config.target_sync > 1 or self._piloting
+        self._frozen = FrozenNetwork(self.target, self.space, lasting)
+        self.maxima = RememberedMaxima(self._frozen, self.space, self.sampler, self.epoch)
 
     def _synchronise(self) -> None:
-        """Copy the Q-network into the target network; its job halves then hold until the next time."""
-        self.target.load_state_dict(self.q.state_dict())
-        self.target.eval()
+        """Copy the Q-network into the target network, or move it there by ``target_share``."""
         with torch.no_grad():
-            self._target_halves = self.target.job_half(self.space.actions)
+            for ours, theirs in zip(self.target.parameters(), self.q.parameters(), strict=True):
+                ours.lerp_(theirs, self.config.target_share)
+        self.epoch += 1
+        self.freeze_target()
+
+    # --- acting -------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def scores(self, applicants: Tensor, jobs: Tensor) -> Tensor:
-        """Q-values of candidates: int64 [B], [B, n] -> float32 [B, n]."""
+        """What the network says of candidates, by which they are ranked: int64 [B], [B, n] -> float32 [B, n]."""
         self.q.eval()
-        distinct, position = torch.unique(jobs, return_inverse=True)
-        halves = self.q.job_half(self.space.actions[distinct])
-        return self._candidate_values(self.q, applicants, jobs, halves[position])
+        states = self.q.states(self.space, applicants, self._recent(applicants))
+        return fresh_values(self.q, states, jobs, self.space.actions)
 
-    def _candidate_values(self, network: PairNetwork, applicants: Tensor, jobs: Tensor, halves: Tensor) -> Tensor:
-        # The actions themselves are gathered only for a network that multiplies them with the state.
-        actions = self.space.actions[jobs] if network.pairs else halves
-        return network.candidates(self.space.states[applicants], actions, halves)
+    def values(self, applicants: Tensor, jobs: Tensor) -> Tensor:
+        """Q-values of candidates, int64 [B], [B, n] -> float32 [B, n]: scores, completed where they are rewards only.
+
+        With ``target: closed_form`` the network learns R, and the best reward among the candidates of the current
+        synchronisation completes it to Q*.
+        """
+        scores = self.scores(applicants, jobs)
+        if self.config.target != "closed_form":
+            return scores
+        best = self.scores(applicants, self.maxima.candidates(applicants)).max(dim=1, keepdim=True).values
+        return closed_form(scores, best, self.config.gamma)
 
     def act(self, applicants: Tensor, candidates: Tensor, epsilon: float) -> Tensor:
-        """Epsilon-greedy slates: int64 [B], [B, n] -> jobs int64 [B, k]."""
+        """Epsilon-greedy slates: int64 [B], [B, n] -> jobs int64 [B, k]; those applied to come last."""
         k = min(self.config.slate, candidates.shape[1])
-        chosen = epsilon_greedy(self.scores(applicants, candidates), k, epsilon, self.generator)
+        scores = self.scores(applicants, candidates)
+        barred = self.applied.contains(applicants, candidates)
+        chosen = epsilon_greedy(scores, k, epsilon, self.generator, barred)
         return candidates.gather(1, chosen)
 
+    def _recent(self, applicants: Tensor) -> History | None:
+        if self.config.history is None:
+            return None
+        return self.replay.events(self.replay.recent(applicants, self.config.history.length))
+
+    # --- learning -----------------------------------------------------------------------------------------------
+
     def remember(self, applicants: Tensor, jobs: Tensor, rewards: Tensor) -> None:
-        """Store answers int64 [L], [L], float32 [L]; a missing answer (NaN) leaves no trace."""
+        """Store answers int64 [L], [L], float32 [L], and teach them to the world model; NaN leaves no trace."""
+        heard = ~torch.isnan(rewards)
+        applicants, jobs, rewards = applicants[heard], jobs[heard], rewards[heard]
+        if not len(rewards):
+            return
+        if self._piloting:
+            self._extend_pilot(applicants, jobs, rewards)
         seeds = fresh_seeds(len(applicants), self.generator)
-        self.replay.add(Transitions(applicants, jobs, rewards, seeds, torch.zeros(len(jobs), dtype=torch.bool)))
+        ended = torch.zeros(len(jobs), dtype=torch.bool)
+        slots = (self.prioritised or self.replay).add(Transitions(applicants, jobs, rewards, seeds, ended))
+        self.world_model.observe(applicants, jobs, rewards, self._history_before(self.replay, slots))
+        self.answers += len(rewards)
+        if self.config.applied_from is not None:
+            gone = rewards >= self.config.applied_from
+            self.applied.add(applicants[gone], jobs[gone])
+
+    def _history_before(self, replay: ReplayBuffer, slots: Tensor | None) -> History | None:
+        if self.config.history is None or slots is None:
+            return None
+        return replay.events(replay.histories(slots, self.config.history.length))
+
+    def _extend_pilot(self, applicants: Tensor, jobs: Tensor, rewards: Tensor) -> None:
+        """Note what was predicted for these answers; once there are enough, carry the network to their scale."""
+        assert self.pilot is not None
+        if not self.pilot.spread:
+            everyone = torch.randint(len(self.space.states), (_SPREAD_SAMPLE,), generator=self.generator)
+            anything = torch.randint(len(self.space.actions), (_SPREAD_SAMPLE,), generator=self.generator)
+            self.pilot.spread = float(self._implied(everyone, anything).var())
+        self.pilot.add(self._implied(applicants, jobs), rewards)
+        if self.pilot.complete:
+            slope, shift = self.pilot.line()
+            self.line = (slope, shift - slope * self.earlier_average)  # what was learned was centred, what is kept not
+            self.q.rescale(slope, shift / (1 - self._gamma))
+            self.target.rescale(slope, shift / (1 - self._gamma))
+            self.freeze_target()
+
+    def _implied(self, applicants: Tensor, jobs: Tensor) -> Tensor:
+        scores = self.scores(applicants, jobs[:, None]).squeeze(1)
+        if self._gamma == 0:
+            return scores
+        if self.config.static:
+            best = self.maxima(applicants)
+        else:
+            states = self.target.states(self.space, applicants, self._recent(applicants))
+            best = best_value(self._frozen.values(states, self.maxima.candidates(applicants)))
+        return implied_rewards(scores, best, self._gamma)
+
+    @torch.no_grad()
+    def _original_rewards(self, applicants: Tensor, jobs: Tensor) -> Tensor:
+        """The rewards implied when this phase began, without any history: int64 [B], [B] -> float32 [B]."""
+        assert self.origin is not None
+        remembered = self.config.history
+        history = History.empty(len(jobs), remembered.length) if remembered else None
+        values: Tensor = self.origin(self.origin.states(self.space, applicants, history), self.space.actions[jobs])
+        if self._gamma == 0 or not self.config.static:
+            return values  # in a state that moves, the regression fits what the discount adds, on average
+        if self._origin_maxima is None:
+            frozen = FrozenNetwork(self.origin, self.space, lasting=True)
+            self._origin_maxima = RememberedMaxima(frozen, self.space, self.sampler, epoch=0)
+        return implied_rewards(values, self._origin_maxima(applicants), self._gamma)
+
+    @property
+    def _piloting(self) -> bool:
+        """Whether a pilot still waits for answers."""
+        return self.pilot is not None and not self.pilot.complete
+
+    @property
+    def _gamma(self) -> float:
+        """The discount that the network learns with."""
+        return 0.0 if self.config.target == "closed_form" else self.config.gamma
 
     def update(self) -> UpdateLosses | None:
-        """One Dyna-Q update; None while nothing has been experienced."""
-        if self.replay.size == 0:
+        """One Dyna-Q update; None while nothing has been experienced, or a pilot is not complete."""
+        if self.replay.size == 0 or self._piloting:
             return None
-        batch = self.replay.sample(self.config.batch_size, self.generator)
-        q_loss = self._learn_q(batch)
-        world_loss = self._learn_world(batch)
+        self._warm_up()
+        batch = self._replayed()
+        loss, errors = self._learn(batch)
+        slots = batch.transitions.slots
+        if self.prioritised and slots is not None:
+            self.prioritised.update(slots, errors[: len(slots)])
+        if self.config.reward_centring:
+            self.average_reward += self.config.reward_centring * float(errors.mean())
         planning_steps = self._planning_steps()
         for _ in range(planning_steps):
-            self._learn_q(self._imagine())
+            self._learn(self._imagined())
         self.updates += 1
+        self.learned_before = True
         if self.updates % self.config.target_sync == 0:
             self._synchronise()
-        return UpdateLosses(q_loss, world_loss, planning_steps)
+        return UpdateLosses(loss, planning_steps)
 
-    def _learn_q(self, batch: Transitions) -> float:
+    def _warm_up(self) -> None:
+        """After a hand-over the learning rate rises: Adam's first steps are full ones, whatever the gradient."""
+        rise = (self.updates + 1) / self.config.hand_over.warmup if self.pilot else 1.0
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.learning_rate * min(rise, 1.0)
+
+    def _replayed(self) -> Batch:
+        """Real transitions, and of those before the switch a share that falls as answers come in."""
+        size, earlier = self.config.batch_size, self.config.hand_over.earlier
+        share = earlier / (earlier + self.answers) if self.earlier.size and earlier else 0.0
+        # At least one of the new: nothing is learned about this reward from the earlier ones.
+        old = min(int(share * size + torch.rand((), generator=self.generator).item()), size - 1) if share else 0
+        if self.prioritised:
+            transitions, weights = self.prioritised.sample(size - old, self.generator, self.config.replay.beta)
+        else:
+            transitions, weights = self.replay.sample(size - old, self.generator), torch.ones(size - old)
+        batch = Batch(transitions, self._history_before(self.replay, transitions.slots), weights)
+        return _joined(batch, self._replayed_earlier(old)) if old else batch
+
+    def _replayed_earlier(self, count: int) -> Batch:
+        """Transitions of the phase before, their rewards on the scale of this one."""
+        slope, shift = self.line
+        transitions = self.earlier.sample(count, self.generator)
+        history = self._history_before(self.earlier, transitions.slots)
+        if history is not None:
+            history = History(history.jobs, slope * history.answers + shift)
+        rescaled = replace(transitions, rewards=slope * transitions.rewards + shift)
+        return Batch(rescaled, history, torch.ones(count))
+
+    def _learn(self, batch: Batch) -> tuple[float, Tensor]:
+        """A step of Adam on a batch: the mean squared TD error, and the TD errors float32 [B]."""
         targets = self.targets(batch)
         self.q.train()
-        values = self.q(self.space.states[batch.applicants], self.space.actions[batch.jobs])
-        return _descend(F.mse_loss(values, targets), self.q_optimizer)
+        states = self.q.states(self.space, batch.transitions.applicants, batch.history)
+        errors = targets - self.q(states, self.space.actions.index_select(0, batch.transitions.jobs))
+        loss = (batch.weights * errors**2).mean()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        return loss.item(), errors.detach()
 
     @torch.no_grad()
-    def targets(self, batch: Transitions) -> Tensor:
-        """Bellman targets of a batch: float32 [B]."""
-        if self.config.gamma == 0:
-            return batch.rewards
-        candidates = self.sampler.draw(batch.next_seeds)
-        halves = self._target_halves[candidates]
-        next_values = self._candidate_values(self.target, batch.applicants, candidates, halves)
-        return bellman_targets(batch.rewards, batch.terminated, next_values, self.config.gamma)
+    def targets(self, batch: Batch) -> Tensor:
+        """Bellman targets of a batch, less the average reward if rewards are centred: float32 [B].
 
-    def _held_out(self, batch: Transitions) -> Tensor:
-        """Pairs the world model never learns from, however often they come: fixed by a hash, so without a flag."""
-        pair = mix(batch.applicants * len(self.space.actions) + batch.jobs)
-        return pair.remainder(1000) < round(1000 * self.config.world_model.held_out_share)
+        Centring (Naik, Wan, Tomar & Sutton 2024) takes the running average off every reward; it shifts all values by
+        the same amount and keeps them small where gamma is large.
+        """
+        rewards = batch.transitions.rewards - self.average_reward
+        if self._gamma == 0:
+            return rewards
+        return bellman_targets(rewards, batch.transitions.terminated, self._next_values(batch), self._gamma)
 
-    def _learn_world(self, batch: Transitions) -> float:
-        kept = ~self._held_out(batch)
-        if not kept.any():
-            return float("nan")
-        self.world_model.train()
-        predicted = self.world_model(self.space.states[batch.applicants[kept]], self.space.actions[batch.jobs[kept]])
-        return _descend(F.mse_loss(predicted, batch.rewards[kept]), self.world_optimizer)
+    def _next_values(self, batch: Batch) -> Tensor:
+        """Value of the next state: of the best next candidate, as the target network stands. float32 [B]."""
+        applicants = batch.transitions.applicants
+        if self.config.static and self.config.target == "bellman":
+            return self.maxima(applicants)
+        if self.config.static:
+            candidates = self.maxima.candidates(applicants)
+        else:
+            candidates = self.sampler.draw(batch.transitions.next_seeds)
+        history = batch.history and batch.history.appended(batch.transitions.jobs, batch.transitions.rewards)
+        values = self._frozen.values(self.target.states(self.space, applicants, history), candidates)
+        barred = self._barred_next(batch.transitions, candidates)
+        if self.config.target == "double":
+            online = self._online_values(applicants, history, candidates).masked_fill(barred, -torch.inf)
+            chosen = double_value(online, values)
+        else:
+            chosen = best_value(values.masked_fill(barred, -torch.inf))
+        return chosen.masked_fill(barred.all(dim=1), 0.0)  # nothing is left to show: no future
+
+    def _online_values(self, applicants: Tensor, history: History | None, candidates: Tensor) -> Tensor:
+        self.q.eval()
+        return fresh_values(self.q, self.q.states(self.space, applicants, history), candidates, self.space.actions)
+
+    def _barred_next(self, transitions: Transitions, candidates: Tensor) -> Tensor:
+        """Candidates that the applicant has applied to by now, or applies to in this transition: bool [B, n]."""
+        if self.config.applied_from is None:
+            return torch.zeros(candidates.shape, dtype=torch.bool)
+        now = (candidates == transitions.jobs[:, None]) & (transitions.rewards >= self.config.applied_from)[:, None]
+        return now | self.applied.contains(transitions.applicants, candidates)
+
+    # --- planning -----------------------------------------------------------------------------------------------
+
+    @property
+    def skill(self) -> float:
+        """Held-out skill of the world model against the better of the mean and the warm start, 1 at best."""
+        return self.world_model.skill
 
     def _planning_steps(self) -> int:
-        """The configured steps times the skill, the fraction drawn as a chance."""
-        if self.config.planning_steps == 0:
+        """The configured steps times the skill, fewer as answers come in, the fraction drawn as a chance."""
+        planning = self.config.planning
+        if planning.steps == 0:
             return 0
-        if self.updates % self.config.target_sync == 0:
-            self.skill = self._measure_skill()
-        steps = self.config.planning_steps * max(self.skill, 0.0)
-        return int(steps + torch.rand((), generator=self.generator).item())
+        share = max(self.skill, 0.0) * planning.half_after / (planning.half_after + self.answers)
+        return int(planning.steps * share + torch.rand((), generator=self.generator).item())
 
     @torch.no_grad()
-    def _measure_skill(self) -> float:
-        """1 - MSE / MSE of the mean predictor, on transitions the world model has not learnt from."""
-        newest = self.replay.newest(_SKILL_SAMPLE)
-        aside = self._held_out(newest)
-        if aside.sum() < 10 or aside.all():
-            return 0.0
-        self.world_model.eval()
-        predicted = self.world_model(
-            self.space.states[newest.applicants[aside]], self.space.actions[newest.jobs[aside]]
-        )
-        actual = newest.rewards[aside]
-        by_mean = F.mse_loss(newest.rewards[~aside].mean().expand_as(actual), actual)
-        if by_mean == 0:
-            return 0.0
-        return float(1 - F.mse_loss(predicted, actual) / by_mean)
-
-    @torch.no_grad()
-    def _imagine(self) -> Transitions:
-        """A batch the world model makes up: applicants met before, jobs of the whole catalogue."""
-        size = self.config.batch_size
-        applicants = self.replay.sample(size, self.generator).applicants
-        jobs = torch.randint(len(self.space.actions), (size,), generator=self.generator)
-        self.world_model.eval()
-        rewards = self.world_model(self.space.states[applicants], self.space.actions[jobs])
+    def _imagined(self) -> Batch:
+        """A batch that the world model makes up: states met before, jobs of the whole catalogue."""
+        size, planning = self.config.batch_size, self.config.planning
+        drawn = round(size / (1 - planning.rejected_share))
+        slots = torch.randint(self.replay.size, (drawn,), generator=self.generator)
+        applicants = self.replay.at(slots).applicants
+        jobs = torch.randint(len(self.space.actions), (drawn,), generator=self.generator)
+        history = self._history_before(self.replay, slots)
+        answer = self.world_model.predict(applicants, jobs, history)
+        kept = answer.disagreement.topk(size, largest=False).indices
+        rewards = (answer.reward - planning.penalty * answer.disagreement)[kept]
         seeds = fresh_seeds(size, self.generator)
-        return Transitions(applicants, jobs, rewards, seeds, torch.zeros(size, dtype=torch.bool))
+        ended = torch.zeros(size, dtype=torch.bool)
+        transitions = Transitions(applicants[kept], jobs[kept], rewards, seeds, ended)
+        return Batch(transitions, history and history.at(kept), torch.ones(size))
 
 
-def _descend(loss: Tensor, optimizer: torch.optim.Optimizer) -> float:
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    optimizer.step()
-    return loss.item()
+def _joined(a: Batch, b: Batch) -> Batch:
+    history = None
+    if a.history is not None and b.history is not None:
+        history = History(
+            torch.cat([a.history.jobs, b.history.jobs]), torch.cat([a.history.answers, b.history.answers])
+        )
+    # The slots of the first batch stay: its priorities are to be updated.
+    transitions = replace(a.transitions.joined(b.transitions), slots=a.transitions.slots)
+    return Batch(transitions, history, torch.cat([a.weights, b.weights]))

@@ -8,28 +8,29 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from dynaq.agents.arms import Arm
 from dynaq.agents.dyna_q import DynaQ
 from dynaq.agents.exploration import epsilon_at
+from dynaq.agents.state import learned, load_learned
 from dynaq.agents.trainer import Curves, learn
 from dynaq.artifacts import code_version, inputs_key
 from dynaq.config import Config
+from dynaq.data.experiences import Experience, ExperienceStore
 from dynaq.data.snapshot import Snapshot
 from dynaq.data.splits import held_out
-from dynaq.errors import ArtifactError
 from dynaq.mdp.candidates import CandidateSampler
 from dynaq.mdp.environment import TrainingEnvironment
 from dynaq.mdp.features import FeatureSpace
 from dynaq.rewards.cosine import CosineReward
 from dynaq.rewards.llm_feedback import LLMFeedback
-from dynaq.tracking.checkpoint import Checkpoint, CheckpointManifest, load_checkpoint, save_checkpoint
+from dynaq.tracking.checkpoint import CheckpointManifest, load_checkpoint, save_checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -52,9 +53,10 @@ def pretrain(config: Config, snapshot: Snapshot, arm: Arm) -> Path:
             config.pretrain.updates_per_step,
             lambda step: epsilon_at(step, config.agent.epsilon),
             arm.seed,
+            target.with_name(target.name + ".progress"),
         )
     manifest = _manifest(config, snapshot, arm, "pretrain", ["cosine"])
-    return save_checkpoint(target, agent_tensors(agent), manifest, json_curves(curves))
+    return save_checkpoint(target, learned(agent), manifest, json_curves(curves))
 
 
 def finetune(config: Config, snapshot: Snapshot, arm: Arm, reward: LLMFeedback) -> Path:
@@ -71,7 +73,9 @@ def finetune(config: Config, snapshot: Snapshot, arm: Arm, reward: LLMFeedback) 
     with one_thread():
         agent = new_agent(config, snapshot, arm)
         if arm.agent == "hybrid":
-            restore(agent, load_checkpoint(pretrained_path(config, snapshot, arm), snapshot.manifest.digest))
+            cosine = load_checkpoint(pretrained_path(config, snapshot, arm), snapshot.manifest.digest)
+            load_learned(agent, cosine.tensors, cosine.path.name)
+        agent.start_phase(reward.classes)
         budget = config.finetune
         environment = _environment(config, snapshot, arm, reward, budget.applicants_per_step)
         curves = learn(
@@ -85,7 +89,34 @@ def finetune(config: Config, snapshot: Snapshot, arm: Arm, reward: LLMFeedback) 
     manifest = _manifest(config, snapshot, arm, "finetune", rewards).model_copy(
         update={"labels": reward.labels_used, "cost": reward.cost()}
     )
-    return save_checkpoint(target, agent_tensors(agent), manifest, json_curves(curves))
+    return save_checkpoint(target, learned(agent), manifest, json_curves(curves))
+
+
+def record_experience(checkpoint: Path, snapshot: Snapshot, store: ExperienceStore) -> None:
+    """Write what an agent was shown and answered by the LLM to MongoDB, once however often it is called.
+
+    Answers of the cosine and of the simulated market are not recorded: they cost nothing and are repeated at will.
+
+    Raises:
+        TransientError: MongoDB did not answer.
+    """
+    read = load_checkpoint(checkpoint, snapshot.manifest.digest)
+    columns = [read.tensors[f"replay.{name}"].tolist() for name in ("applicants", "jobs", "rewards")]
+    created = datetime.fromtimestamp((checkpoint / "manifest.json").stat().st_mtime, UTC)
+    if store.count(checkpoint.name) < len(columns[0]):
+        store.put(
+            Experience(
+                run=checkpoint.name,
+                position=position,
+                source=read.manifest.rewards[-1],
+                arm=read.manifest.agent,
+                applicant_id=snapshot.applicant_ids[applicant],
+                job_id=snapshot.job_ids[job],
+                reward=reward,
+                created=created,
+            )
+            for position, (applicant, job, reward) in enumerate(zip(*columns, strict=True))
+        )
 
 
 def pretrained_path(config: Config, snapshot: Snapshot, arm: Arm) -> Path:
@@ -152,26 +183,6 @@ def _environment(
     pool = torch.tensor(np.flatnonzero(~aside))
     sampler = CandidateSampler(snapshot.manifest.jobs, config.agent.candidates)
     return TrainingEnvironment(reward, pool, count, sampler, torch.Generator().manual_seed(arm.seed + 1_000_003))
-
-
-def agent_tensors(agent: DynaQ) -> dict[str, Tensor]:
-    """Weights of the Q-network and the world model, named for a checkpoint."""
-    parts = {"q": agent.q, "world_model": agent.world_model}
-    return {f"{part}.{name}": t.detach().clone() for part, net in parts.items() for name, t in net.state_dict().items()}
-
-
-def restore(agent: DynaQ, checkpoint: Checkpoint) -> None:
-    """Load a checkpoint's weights into an agent and begin a new phase with them."""
-    for part, network in (("q", agent.q), ("world_model", agent.world_model)):
-        prefix = part + "."
-        weights = {name.removeprefix(prefix): t for name, t in checkpoint.tensors.items() if name.startswith(prefix)}
-        try:
-            network.load_state_dict(weights)
-        except RuntimeError:
-            raise ArtifactError(
-                f"checkpoint {checkpoint.path.name} was trained with other layers than the configuration asks for"
-            ) from None
-    agent.start_phase()
 
 
 def json_curves(curves: Curves) -> dict[str, list[float | None]]:

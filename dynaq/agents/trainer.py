@@ -1,18 +1,21 @@
-"""The loop that every phase shares: observe, act, hear the answers, learn."""
+"""The loop that every phase shares: observe, act, hear the answers, learn. Interrupted, it goes on where it stopped."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from dynaq.agents.dyna_q import DynaQ
+from dynaq.agents.state import agent_state, load_agent_state
 from dynaq.mdp.environment import Environment
+from dynaq.tracking.progress import Progress
 
-METRICS = ("reward", "q_loss", "world_model_loss", "world_model_skill", "planning_steps", "epsilon")
+METRICS = ("reward", "q_loss", "world_model_skill", "planning_steps", "epsilon")
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ def learn(
     updates_per_step: int,
     epsilon: Callable[[int], float],
     seed: int,
+    progress: Path | None = None,
 ) -> Curves:
     """Let an agent learn for a number of environment steps.
 
@@ -39,11 +43,15 @@ def learn(
         updates_per_step: Dyna-Q updates after each step.
         epsilon: exploration rate of a step.
         seed: seeds dropout, which torch draws from its global generator.
+        progress: file that everything is saved to every now and then, and taken up from if it is there; the result
+            is that of a run never interrupted, bit for bit. It is deleted at the end.
     """
     curves = {name: np.full(steps, np.nan) for name in METRICS}
+    saved = Progress(progress) if progress else None
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        for step in range(steps):
+        first = _resume(saved, agent, environment, curves) if saved else 0
+        for step in range(first, steps):
             seen = environment.observe(step)
             slates = agent.act(seen.applicants, seen.candidates, epsilon(step))
             applicants = seen.applicants.repeat_interleave(slates.shape[1])
@@ -52,11 +60,41 @@ def learn(
             losses = [loss for _ in range(updates_per_step) if (loss := agent.update()) is not None]
             curves["reward"][step] = _mean([r for r in rewards.tolist() if r == r])
             curves["q_loss"][step] = _mean([loss.q for loss in losses])
-            curves["world_model_loss"][step] = _mean([w for loss in losses if (w := loss.world_model) == w])
             curves["planning_steps"][step] = sum(loss.planning_steps for loss in losses)
             curves["world_model_skill"][step] = agent.skill
             curves["epsilon"][step] = epsilon(step)
+            if saved and saved.due and step + 1 < steps:
+                _save(saved, agent, environment, curves, step + 1)
+    if saved:
+        saved.forget()
     return Curves(curves)
+
+
+def _save(
+    saved: Progress, agent: DynaQ, environment: Environment, curves: dict[str, NDArray[np.float64]], step: int
+) -> None:
+    saved.save(
+        {
+            "step": torch.tensor(step),
+            "torch": torch.get_rng_state(),
+            **{f"agent.{name}": tensor for name, tensor in agent_state(agent).items()},
+            **{f"environment.{name}": tensor for name, tensor in environment.tensors().items()},
+            **{f"curves.{name}": torch.from_numpy(values) for name, values in curves.items()},
+        }
+    )
+
+
+def _resume(saved: Progress, agent: DynaQ, environment: Environment, curves: dict[str, NDArray[np.float64]]) -> int:
+    """Take up what was saved; returns the step to go on with, 0 if there is nothing."""
+    parts = saved.load()
+    if parts is None:
+        return 0
+    load_agent_state(agent, {k.removeprefix("agent."): t for k, t in parts.items() if k.startswith("agent.")})
+    environment.load({k.removeprefix("environment."): t for k, t in parts.items() if k.startswith("environment.")})
+    for name, values in curves.items():
+        values[:] = parts[f"curves.{name}"].numpy()
+    torch.set_rng_state(parts["torch"])
+    return int(parts["step"])
 
 
 def _mean(values: list[float]) -> float:

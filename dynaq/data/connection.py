@@ -36,6 +36,7 @@ logging.getLogger("pymongo").setLevel(logging.WARNING)  # below, it logs host na
 
 _REFUSED_CODES = {13, 18, 8000}  # Unauthorized, AuthenticationFailed, and Atlas' own word for both
 _POOL_SIZE = 32
+_DUPLICATE_KEY = 11000
 
 # What stands in a driver's message, and how it is reported: never its text, which names hosts.
 _REASONS = {
@@ -85,6 +86,13 @@ def open_database(config: MongoConfig, workdir: Path) -> Iterator[Database[dict[
 def durable(collection: Collection[dict[str, Any]]) -> Collection[dict[str, Any]]:
     """The same collection, whose writes wait for a majority's disks: for what was paid for or learned."""
     return collection.with_options(write_concern=WriteConcern(w="majority", j=True))
+
+
+def only_duplicates(error: BulkWriteError) -> bool:
+    """Whether a write failed on nothing but documents that were there already."""
+    details = error.details
+    codes = {failed["code"] for failed in details.get("writeErrors", [])}
+    return codes == {_DUPLICATE_KEY} and not details.get("writeConcernErrors")
 
 
 @contextmanager

@@ -14,7 +14,8 @@ from pymongo import UpdateOne
 from pymongo.collection import Collection
 from pymongo.database import Database
 
-from dynaq.config import TableConfig, expand_environment
+from dynaq.config import TableConfig
+from dynaq.config_file import expand_environment
 from dynaq.data.connection import mongo_errors
 from dynaq.data.fields import as_text, projection, value_at
 from dynaq.data.tables import Row, read_table

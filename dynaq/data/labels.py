@@ -16,9 +16,8 @@ from typing import Any, NamedTuple
 from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError
 
-from dynaq.data.connection import durable, mongo_errors
+from dynaq.data.connection import durable, mongo_errors, only_duplicates
 
-_DUPLICATE_KEY = 11000
 _IDS_PER_QUERY = 10_000  # far below the 16 MiB that a query may have
 
 
@@ -114,7 +113,7 @@ class LabelStore:
             try:
                 self._collection.insert_many(documents, ordered=False)
             except BulkWriteError as error:
-                if not _only_duplicates(error):
+                if not only_duplicates(error):
                     raise
 
 
@@ -122,9 +121,3 @@ def _document(record: LabelRecord) -> dict[str, Any]:
     answer = asdict(record)
     del answer["key"]
     return {"_id": record.key.digest, **record.key._asdict(), **answer}
-
-
-def _only_duplicates(error: BulkWriteError) -> bool:
-    details = error.details
-    codes = {failed["code"] for failed in details.get("writeErrors", [])}
-    return codes == {_DUPLICATE_KEY} and not details.get("writeConcernErrors")

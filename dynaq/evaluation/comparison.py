@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dynaq.agents.arms import Arm
-from dynaq.agents.stages import json_curves, new_agent, one_thread, restore
+from dynaq.agents.stages import json_curves, new_agent, one_thread
+from dynaq.agents.state import load_learned
 from dynaq.agents.trainer import learn
 from dynaq.artifacts import code_version, inputs_key, publish
 from dynaq.config import Config
@@ -31,6 +32,8 @@ from dynaq.evaluation.simulator import SimulatedMarket
 from dynaq.evaluation.traits import MarketTraits, read_traits
 from dynaq.mdp.environment import Observation
 from dynaq.tracking.checkpoint import load_checkpoint
+
+INTERACTION = (0.0, 1.0)  # the rewards of the online market: none, and an interaction
 
 
 class SimulatedMarketEnvironment:
@@ -58,6 +61,14 @@ class SimulatedMarketEnvironment:
         answers = self._market.interactions(step, applicants.numpy(), jobs.numpy())
         self.answers.append(answers)
         return torch.from_numpy(answers)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The answers so far; the market itself is a function of the step."""
+        return {"answers": torch.from_numpy(np.stack(self.answers))}
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        """Take over what ``tensors`` gave."""
+        self.answers = list(tensors["answers"].numpy())
 
 
 @dataclass(frozen=True)
@@ -99,10 +110,19 @@ def run_online(config: Config, snapshot: Snapshot, arm: Arm, checkpoint: Path | 
     with one_thread():
         agent = new_agent(config, snapshot, arm)
         if start:
-            restore(agent, start)
+            load_learned(agent, start.tensors, start.path.name)
+        agent.start_phase(INTERACTION)
         environment = SimulatedMarketEnvironment(market, applicants, agent.sampler.n)
         online = config.compare
-        curves = learn(agent, environment, online.steps, online.updates_per_step, lambda _: online.epsilon, arm.seed)
+        curves = learn(
+            agent,
+            environment,
+            online.steps,
+            online.updates_per_step,
+            lambda _: online.epsilon,
+            arm.seed,
+            target.with_name(target.name + ".progress"),
+        )
     rewards = np.stack(environment.answers).reshape(online.steps, len(applicants), -1).mean(2, dtype=np.float32)
     record = {
         "arm": asdict(arm),

@@ -11,7 +11,8 @@ import torch
 
 from dynaq.agents.arms import Arm
 from dynaq.agents.dyna_q import DynaQ
-from dynaq.agents.stages import new_agent, one_thread, restore
+from dynaq.agents.stages import new_agent, one_thread
+from dynaq.agents.state import load_learned
 from dynaq.artifacts import publish
 from dynaq.config import Config
 from dynaq.data.snapshot import Snapshot
@@ -56,7 +57,7 @@ def similarity_reached(config: Config, snapshot: Snapshot, arm: Arm, checkpoint:
         with one_thread():
             untrained = new_agent(config, snapshot, arm)
             trained = new_agent(config, snapshot, arm)
-            restore(trained, start)
+            load_learned(trained, start.tensors, start.path.name)
             measured = _measure(config, snapshot, trained, untrained)
         with publish(target) as directory:
             (directory / "similarity.json").write_text(json.dumps(asdict(measured)) + "\n")

@@ -36,6 +36,14 @@ class Environment(Protocol):
         """Answers to the jobs shown, int64 [L], [L] -> float32 [L], NaN where there is none."""
         ...
 
+    def tensors(self) -> dict[str, Tensor]:
+        """What changes in it, by name."""
+        ...
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        """Take over what ``tensors`` gave."""
+        ...
+
 
 class TrainingEnvironment:
     """Applicants drawn from a pool, with a simulated reward.
@@ -70,3 +78,11 @@ class TrainingEnvironment:
     def rewards(self, step: int, applicants: Tensor, jobs: Tensor) -> Tensor:
         """The simulated reward; it does not depend on the step."""
         return self._reward(applicants, jobs)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The generator's state."""
+        return {"generator": self._generator.get_state()}
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        """Take over what ``tensors`` gave."""
+        self._generator.set_state(tensors["generator"])

@@ -40,11 +40,13 @@ class LLMFeedback:
 
     Attributes:
         name: ``llm:`` and the labels' provenance.
+        classes: the rewards of the answers it is the expectation over.
     """
 
     def __init__(self, snapshot: Snapshot, store: LabelStore, client: LabelClient, config: LLMConfig) -> None:
         """Neither asks nor reads yet."""
         self.name = reward_name(client.endpoint.provenance)
+        self.classes = (config.values.apply, config.values.save, config.values.ignore)
         self._snapshot, self._store, self._client, self._config = snapshot, store, client, config
         self._labels: dict[LabelKey, Label] = {}
         self._cost: Counter[str] = Counter(calls_made=0, from_store=0, prompt_tokens=0, completion_tokens=0)

@@ -1,14 +1,21 @@
-"""A tiny world: random vectors, and rewards from a table."""
+"""A tiny world: random vectors, rewards from a table, and the base configuration with small networks."""
 
 from __future__ import annotations
 
-import pytest
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from dynaq.config import AgentConfig, load_config
+from dynaq.agents.dyna_q import DynaQ
+from dynaq.config import AgentConfig
+from dynaq.config_file import load_config
+from dynaq.mdp.candidates import CandidateSampler
 from dynaq.mdp.features import FeatureSpace
 from tests.paths import BASE_CONFIG
+
+SMALL = {"hidden": [32, 32], "batch_size": 32, "target_sync": 10, "planning.steps": 0}
+HISTORY = {"length": 3, "width": 8, "blocks": 1, "heads": 2}
 
 
 class TableReward:
@@ -23,10 +30,19 @@ class TableReward:
         return self.table[applicants, jobs]
 
 
-@pytest.fixture
-def agent_config() -> AgentConfig:
-    config = load_config(BASE_CONFIG).agent
-    return config.model_copy(update={"hidden": [64, 64], "batch_size": 64, "target_sync": 20, "planning_steps": 0})
+def small_config(**changes: Any) -> AgentConfig:
+    """The agent of base.yaml, small, and without planning unless asked; ``__`` in a name stands for a dot."""
+    knobs = SMALL | {name.replace("__", "."): value for name, value in changes.items()}
+    return load_config(BASE_CONFIG, {"finetune.labels": 10_000} | {f"agent.{k}": v for k, v in knobs.items()}).agent
+
+
+def new_agent(space: FeatureSpace, config: AgentConfig, seed: int = 0) -> DynaQ:
+    return DynaQ(space, config, CandidateSampler(len(space.actions), config.candidates), seed)
+
+
+def all_pairs(applicants: int, jobs: int) -> tuple[Tensor, Tensor]:
+    """Every applicant with every job: int64 [N * M] each."""
+    return torch.arange(applicants).repeat_interleave(jobs), torch.arange(jobs).repeat(applicants)
 
 
 def random_space(applicants: int, jobs: int, d: int = 16, seed: int = 0) -> FeatureSpace:
@@ -40,3 +56,8 @@ def random_space(applicants: int, jobs: int, d: int = 16, seed: int = 0) -> Feat
         return torch.nn.functional.normalize(noisy, dim=1) * d**0.5
 
     return FeatureSpace(rows(applicants), rows(jobs), ((0, 0),), d)
+
+
+def cosines(space: FeatureSpace) -> Tensor:
+    """Cosine of every applicant and job of a random space: float32 [N, M]."""
+    return space.states @ space.actions.T / space.d

@@ -28,7 +28,7 @@ from dynaq.errors import InputError, MissingDependencyError, TransientError
 CLIENT = """
 import sys
 from pathlib import Path
-from dynaq.config import load_config
+from dynaq.config_file import load_config
 from dynaq.data.connection import open_database
 with open_database(load_config("configs/base.yaml").mongo, Path(sys.argv[1])) as database:
     print(database.client.admin.command("serverStatus")["pid"], flush=True)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from dynaq.config import MarketConfig, load_config
+from dynaq.config import MarketConfig
+from dynaq.config_file import load_config
 from dynaq.data.market import generate_market, market_tables
 from dynaq.data.market_vocabulary import OCCUPATIONS
 

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from dynaq.agents.arms import Arm
 from dynaq.agents.stages import pretrain
-from dynaq.config import Config, load_config
+from dynaq.config import Config
+from dynaq.config_file import load_config
 from dynaq.data.snapshot import Snapshot
 from dynaq.errors import ArtifactError
 from dynaq.evaluation import comparison
@@ -31,7 +32,6 @@ def configured(workdir: Path, **changes: Any) -> Config:
     small = {
         "workdir": str(workdir),
         "agent.hidden": [32],
-        "agent.world_model.hidden": [16],
         "agent.learning_rate": 0.005,
         "agent.batch_size": 32,
         "agent.candidates": CANDIDATES,

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from dynaq.agents.arms import WarmStart
-from dynaq.config import Config, load_config
+from dynaq.config import Config
+from dynaq.config_file import load_config
 from dynaq.data.snapshot import Snapshot
 from dynaq.evaluation.metrics import Curve
 from dynaq.evaluation.report import Night, render_markdown, verdict, write_report

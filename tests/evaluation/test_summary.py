@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from dynaq.agents.arms import WARM_STARTS
-from dynaq.config import CompareConfig, load_config
+from dynaq.config import CompareConfig
+from dynaq.config_file import load_config
 from dynaq.errors import InputError
 from dynaq.evaluation.comparison import OnlineRun
 from dynaq.evaluation.summary import ArmSummary, Comparison, summarise

@@ -8,7 +8,8 @@ import pytest
 
 from dynaq.agents import stages
 from dynaq.agents.arms import Arm
-from dynaq.config import Config, load_config
+from dynaq.config import Config
+from dynaq.config_file import load_config
 from dynaq.data.snapshot import Snapshot
 from dynaq.errors import ArtifactError
 from flows.fan_out import fan_out
@@ -30,7 +31,9 @@ def test_two_processes_give_the_numbers_of_one(small_snapshot: Snapshot, tmp_pat
     broken = Arm("baseline", 0.3, 9)
     with pytest.raises(ArtifactError, match="no checkpoint"):
         fan_out(run_arm, {broken: {**shared, "arm": broken, "checkpoint": tmp_path}, **calls}, 2)
-    parallel = fan_out(run_arm, calls, 2)
+    finished = {path.parent: path.stat().st_mtime_ns for path in (tmp_path / "parallel").rglob("run.json")}
+    parallel = fan_out(run_arm, calls, 1)
+    assert {path: (path / "run.json").stat().st_mtime_ns for path in parallel.values()} == finished
     for arm, path in parallel.items():
         alone = run_arm.fn(config("alone"), small_snapshot.path, arm, start if arm.seed == 0 else None)
         assert alone.name == path.name

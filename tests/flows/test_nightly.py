@@ -29,8 +29,10 @@ SMALL = {
     "compare.applicants": 15,
     "pretrain.steps": 20,
     "finetune.labels": 64,
+    "agent.hand_over.pilot": 16,
     "agent.hidden": "[32]",
     "agent.batch_size": 32,
+    "processes": 1,  # each more imports torch once more in every stage; test_fan_out is about two
 }
 
 

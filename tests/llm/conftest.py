@@ -6,7 +6,9 @@ from contextlib import ExitStack
 import pytest
 from scripted_server import Script, Served, serving
 
-from dynaq.config import LabelValues, LLMConfig
+from dynaq.config import LLMConfig
+from dynaq.config_file import load_config
+from tests.paths import BASE_CONFIG
 
 
 @pytest.fixture
@@ -18,12 +20,5 @@ def serve() -> Iterator[Callable[[Script], Served]]:
 
 @pytest.fixture
 def llm_config() -> LLMConfig:
-    return LLMConfig(
-        values=LabelValues(apply=1.0, save=0.5, ignore=-0.1),
-        concurrency=8,
-        timeout_s=5.0,
-        max_retries=0,
-        temperature=0.0,
-        max_field_chars=500,
-        max_missing_share=0.2,
-    )
+    """The defaults, but impatient."""
+    return load_config(BASE_CONFIG).llm.model_copy(update={"concurrency": 8, "timeout_s": 5.0, "max_retries": 0})

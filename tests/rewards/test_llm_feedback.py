@@ -21,12 +21,14 @@ from pydantic import SecretStr
 from pymongo.database import Database
 
 from dynaq.config import LabelValues, LLMConfig, MongoConfig
+from dynaq.config_file import load_config
 from dynaq.data.labels import LabelStore
 from dynaq.errors import ConfigError, LabelError, TransientError
 from dynaq.llm.client import LabelClient
 from dynaq.llm.endpoint import Endpoint, rule_sim_endpoint
 from dynaq.llm.rule_sim.process import rule_sim_server
 from dynaq.rewards.llm_feedback import LLMFeedback
+from tests.paths import BASE_CONFIG
 
 SKILLS = ("Python, SQL, Airflow, Spark", "baking, pastry, food hygiene, menus", "welding, CNC, blueprints, safety")
 
@@ -51,15 +53,7 @@ TEXTS: Any = Texts(
     applicant_texts=[{"hard_skills": SKILLS[row % 3], "place": f"City {row}"} for row in range(6)],
     job_texts=[{"title": f"Job {row}", "skills": SKILLS[row % 3]} for row in range(60)],
 )
-CONFIG = LLMConfig(
-    values=LabelValues(apply=1.0, save=0.5, ignore=-0.1),
-    concurrency=8,
-    timeout_s=5.0,
-    max_retries=0,
-    temperature=0.0,
-    max_field_chars=500,
-    max_missing_share=0.2,
-)
+CONFIG = load_config(BASE_CONFIG).llm.model_copy(update={"concurrency": 8, "timeout_s": 5.0, "max_retries": 0})
 
 Ask = Callable[..., LLMFeedback]
 
