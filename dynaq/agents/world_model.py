@@ -189,15 +189,15 @@ class WorldModel:
         """Ridge regressions [K, F, C]; deviations from the prior are what is penalised."""
         system = xx + torch.diag_embed(ridge.expand(max(len(xx), len(ridge) if ridge.ndim > 1 else 1), -1))
         right = xy + ridge.unsqueeze(-1) * self._expected
-        return torch.linalg.solve(system, right.expand(len(system), -1, -1))
+        weights: Tensor = torch.linalg.solve(system, right.expand(len(system), -1, -1))
+        return weights
 
     def _error(self, weights: Tensor) -> Tensor:
         """Mean squared error on held-out answers of a linear predictor [F]."""
         sums = self._held_out
         cross = weights @ (sums.xy[0] @ self.values)
-        squares: Tensor = weights @ sums.xx[0] @ weights - 2 * cross + sums.square
-        mean: Tensor = squares / sums.count.clamp(min=1)
-        return mean
+        total: Tensor = weights @ sums.xx[0] @ weights - 2 * cross + sums.square
+        return total / sums.count.clamp(min=1)
 
     def _judge(self, weights: Tensor) -> tuple[float, float]:
         """Skill against the better of the mean and the prior, and the calibrating slope, on held-out answers.
