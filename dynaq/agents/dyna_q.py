@@ -72,7 +72,7 @@ class QNetwork(PairNetwork):
 
     def states(self, space: FeatureSpace, applicants: Tensor, history: History | None) -> Tensor:
         """States of applicants: int64 [B] -> float32 [B, Ds]."""
-        vectors = space.states[applicants]
+        vectors = space.states.index_select(0, applicants)
         if self.encoder is None or history is None:
             return vectors
         return torch.cat([vectors, self.encoder(space.actions, history)], dim=1)

@@ -32,9 +32,9 @@ from dynaq.mdp.features import FeatureSpace
 from tests.bench.contenders import Contender, ReplayControl
 from tests.bench.learning_table import configured, interval
 
-STEPS, PER_STEP, UPDATES = 192, 32, 10
+STEPS, PER_STEP, UPDATES = 128, 32, 5
 CANDIDATES = 15
-WINDOWS = (0, 1024, 2048, 4096, STEPS * PER_STEP)
+WINDOWS = (0, 1024, 2048, STEPS * PER_STEP)
 MARKETS = {  # drift, fatigue, no repeats
     "drifting": (1.0, 0.5, False),
     "drifting, no repeats": (1.0, 0.5, True),
