@@ -24,11 +24,11 @@ import torch
 from torch import Tensor
 
 from dynaq.agents.applied import AppliedJobs
+from dynaq.agents.batch import Batch, joined
 from dynaq.agents.exploration import epsilon_greedy
 from dynaq.agents.handover import Pilot, implied_rewards
 from dynaq.agents.maxima import FrozenNetwork, RememberedMaxima, fresh_values
-from dynaq.agents.network import PairNetwork
-from dynaq.agents.sasrec import SASRec
+from dynaq.agents.q_network import QNetwork
 from dynaq.agents.targets import bellman_targets, best_value, closed_form, double_value
 from dynaq.agents.world_model import WorldModel
 from dynaq.config import AgentConfig
@@ -47,35 +47,6 @@ class UpdateLosses:
 
     q: float
     planning_steps: int
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Transitions to learn from, with the history before each (None for a static state) and their weights [B]."""
-
-    transitions: Transitions
-    history: History | None
-    weights: Tensor
-
-
-class QNetwork(PairNetwork):
-    """A pair network with the state it reads: the applicant's vector, and the history if the state remembers."""
-
-    def __init__(self, space: FeatureSpace, config: AgentConfig) -> None:
-        remembers = config.history
-        super().__init__(space, config.hidden, config.dropout, config.features, remembers.width if remembers else 0)
-        self.encoder = (
-            SASRec(space.actions.shape[1], remembers.width, remembers.blocks, remembers.heads, remembers.length, 0.0)
-            if remembers
-            else None
-        )
-
-    def states(self, space: FeatureSpace, applicants: Tensor, history: History | None) -> Tensor:
-        """States of applicants: int64 [B] -> float32 [B, Ds]."""
-        vectors = space.states.index_select(0, applicants)
-        if self.encoder is None or history is None:
-            return vectors
-        return torch.cat([vectors, self.encoder(space.actions, history)], dim=1)
 
 
 class DynaQ:
@@ -293,7 +264,7 @@ class DynaQ:
         else:
             transitions, weights = self.replay.sample(size - old, self.generator), torch.ones(size - old)
         batch = Batch(transitions, self._history_before(self.replay, transitions.slots), weights)
-        return _joined(batch, self._replayed_earlier(old)) if old else batch
+        return joined(batch, self._replayed_earlier(old)) if old else batch
 
     def _replayed_earlier(self, count: int) -> Batch:
         """Transitions of the phase before, their rewards on the scale of this one."""
@@ -390,14 +361,3 @@ class DynaQ:
         ended = torch.zeros(size, dtype=torch.bool)
         transitions = Transitions(applicants[kept], jobs[kept], rewards, seeds, ended)
         return Batch(transitions, history and history.at(kept), torch.ones(size))
-
-
-def _joined(a: Batch, b: Batch) -> Batch:
-    history = None
-    if a.history is not None and b.history is not None:
-        history = History(
-            torch.cat([a.history.jobs, b.history.jobs]), torch.cat([a.history.answers, b.history.answers])
-        )
-    # The slots of the first batch stay: its priorities are to be updated.
-    transitions = replace(a.transitions.joined(b.transitions), slots=a.transitions.slots)
-    return Batch(transitions, history, torch.cat([a.weights, b.weights]))

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from dynaq.agents.dyna_q import Batch, DynaQ
+from dynaq.agents.batch import Batch
+from dynaq.agents.dyna_q import DynaQ
 from dynaq.agents.trainer import learn
 from dynaq.mdp.environment import TrainingEnvironment
 from dynaq.mdp.features import FeatureSpace

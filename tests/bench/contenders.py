@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dynaq.agents.dyna_q import Batch, DynaQ
+from dynaq.agents.batch import Batch
+from dynaq.agents.dyna_q import DynaQ
 from dynaq.mdp.features import FeatureSpace
 
 
