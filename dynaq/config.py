@@ -237,6 +237,12 @@ class AgentConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _history_is_a_line(self) -> Self:
+        if self.history is not None and self.slate > 1:
+            raise ValueError(f"slate is {self.slate}: a history has one job after another, set slate to 1")
+        return self
+
+    @model_validator(mode="after")
     def _closed_form_exists(self) -> Self:
         if self.target == "closed_form" and not self.static:
             raise ValueError("target closed_form needs a static state: set history and applied_from to null")
@@ -359,6 +365,17 @@ class Config(Section):
             raise ValueError(
                 f"finetune.labels is {self.finetune.labels}, of which agent.hand_over.pilot takes"
                 f" {self.agent.hand_over.pilot}: that leaves less than one step of {shown} to learn from"
+            )
+        online = self.compare.applicants * self.compare.steps * self.agent.slate
+        if online <= self.agent.hand_over.pilot:
+            raise ValueError(
+                f"compare gives {online} answers, and agent.hand_over.pilot takes {self.agent.hand_over.pilot} before"
+                " anything is learned: run more steps or make the pilot smaller"
+            )
+        a_step = self.agent.slate * max(stage.applicants_per_step for stage in (self.pretrain, self.finetune))
+        if self.agent.replay.capacity < max(a_step, self.agent.slate * self.compare.applicants):
+            raise ValueError(
+                f"agent.replay.capacity is {self.agent.replay.capacity}, less than the answers of a single step"
             )
         if self.market is not None and self.ingest is not None:
             raise ValueError("market and ingest are both set: a night reads tables or generates them, not both")

@@ -8,10 +8,10 @@ The world model learns each answer once, when it comes (world_model.py). After a
 carries what was learned to the new scale (handover.py).
 
 Departures from the textbook: the world model predicts rewards only, because the next state is known: s' = s, or the
-history with one more answer; planning draws jobs the applicant was never shown (the point of a model over vectors is
-to speak about them); imagined rewards are pessimistic, pairs the ensemble disagrees about are left out, and the
-number of planning steps is scaled by the ensemble's held-out skill, to zero while it does not beat simpler predictors,
-because planning with an untrained model destroys a warm start.
+history with one more answer; planning draws from the whole catalogue, so mostly jobs the applicant was never shown (the
+point of a model over vectors is to speak about them); pairs the ensemble disagrees about are left out, or made to look
+worse (``planning.penalty``), and the number of planning steps is scaled by the ensemble's held-out skill, to zero while
+it does not beat simpler predictors, because planning with an untrained model destroys a warm start.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class DynaQ:
     def freeze_target(self) -> None:
         """Prepare the target network, which stands still from now on."""
         self.target.eval()
-        lasting = self.config.target_sync > 1 or self._piloting
+        lasting = self.config.target_sync > 1 or self.piloting
         self._frozen = FrozenNetwork(self.target, self.space, lasting)
         self.maxima = RememberedMaxima(self._frozen, self.space, self.sampler, self.epoch)
 
@@ -160,7 +160,7 @@ class DynaQ:
         applicants, jobs, rewards = applicants[heard], jobs[heard], rewards[heard]
         if not len(rewards):
             return
-        if self._piloting:
+        if self.piloting:
             self._extend_pilot(applicants, jobs, rewards)
         seeds = fresh_seeds(len(applicants), self.generator)
         ended = torch.zeros(len(jobs), dtype=torch.bool)
@@ -217,7 +217,7 @@ class DynaQ:
         return implied_rewards(values, self._origin_maxima(applicants), self._gamma)
 
     @property
-    def _piloting(self) -> bool:
+    def piloting(self) -> bool:
         """Whether a pilot still waits for answers."""
         return self.pilot is not None and not self.pilot.complete
 
@@ -228,7 +228,7 @@ class DynaQ:
 
     def update(self) -> UpdateLosses | None:
         """One Dyna-Q update; None while nothing has been experienced, or a pilot is not complete."""
-        if self.replay.size == 0 or self._piloting:
+        if self.replay.size == 0 or self.piloting:
             return None
         self._warm_up()
         batch = self._replayed()
@@ -237,7 +237,7 @@ class DynaQ:
         if self.prioritised and slots is not None:
             self.prioritised.update(slots, errors[: len(slots)])
         if self.config.reward_centring:
-            self.average_reward += self.config.reward_centring * float(errors.mean())
+            self.average_reward += self.config.reward_centring * float((batch.weights * errors).mean())
         planning_steps = self._planning_steps()
         for _ in range(planning_steps):
             self._learn(self._imagined())

@@ -31,6 +31,7 @@ from dynaq.mdp.features import FeatureSpace
 from dynaq.rewards.cosine import CosineReward
 from dynaq.rewards.llm_feedback import LLMFeedback
 from dynaq.tracking.checkpoint import CheckpointManifest, load_checkpoint, save_checkpoint
+from dynaq.tracking.progress import Progress
 
 log = logging.getLogger(__name__)
 
@@ -53,10 +54,12 @@ def pretrain(config: Config, snapshot: Snapshot, arm: Arm) -> Path:
             config.pretrain.updates_per_step,
             lambda step: epsilon_at(step, config.agent.epsilon),
             arm.seed,
-            target.with_name(target.name + ".progress"),
+            progress_path(target),
         )
     manifest = _manifest(config, snapshot, arm, "pretrain", ["cosine"])
-    return save_checkpoint(target, learned(agent), manifest, json_curves(curves))
+    save_checkpoint(target, learned(agent), manifest, json_curves(curves))
+    Progress(progress_path(target)).forget()
+    return target
 
 
 def finetune(config: Config, snapshot: Snapshot, arm: Arm, reward: LLMFeedback) -> Path:
@@ -117,6 +120,11 @@ def record_experience(checkpoint: Path, snapshot: Snapshot, store: ExperienceSto
             )
             for position, (applicant, job, reward) in enumerate(zip(*columns, strict=True))
         )
+
+
+def progress_path(target: Path) -> Path:
+    """Where a stage saves itself on the way to a result."""
+    return target.with_name(target.name + ".progress")
 
 
 def pretrained_path(config: Config, snapshot: Snapshot, arm: Arm) -> Path:

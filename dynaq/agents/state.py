@@ -69,7 +69,7 @@ def load_agent_state(agent: DynaQ, state: Tensors) -> None:
     """Turn an agent of the same configuration into the one that ``agent_state`` was taken from.
 
     Raises:
-        ArtifactError: the state is of another configuration.
+        ArtifactError: the network or the replay is of another configuration.
     """
     load_learned(agent, state, "of this run")
     agent.target.load_state_dict(_part(state, "target"))

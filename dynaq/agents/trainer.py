@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from dynaq.agents.dyna_q import DynaQ
 from dynaq.agents.state import agent_state, load_agent_state
 from dynaq.mdp.environment import Environment
 from dynaq.tracking.progress import Progress
+
+log = logging.getLogger(__name__)
 
 METRICS = ("reward", "q_loss", "world_model_skill", "planning_steps", "epsilon")
 
@@ -44,7 +47,7 @@ def learn(
         epsilon: exploration rate of a step.
         seed: seeds dropout, which torch draws from its global generator.
         progress: file that everything is saved to every now and then, and taken up from if it is there; the result
-            is that of a run never interrupted, bit for bit. It is deleted at the end.
+            is that of a run never interrupted, bit for bit. Delete it when the result is safe.
     """
     curves = {name: np.full(steps, np.nan) for name in METRICS}
     saved = Progress(progress) if progress else None
@@ -65,8 +68,11 @@ def learn(
             curves["epsilon"][step] = epsilon(step)
             if saved and saved.due and step + 1 < steps:
                 _save(saved, agent, environment, curves, step + 1)
-    if saved:
-        saved.forget()
+    if agent.piloting:
+        log.warning(
+            "nothing was learned: there were fewer answers than the %d of agent.hand_over.pilot",
+            agent.config.hand_over.pilot,
+        )
     return Curves(curves)
 
 

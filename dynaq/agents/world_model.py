@@ -8,8 +8,9 @@ the ridge, skill and calibration cost a few small linear systems, never a pass o
 every step.
 
 Where the reward is the expectation over classes (APPLY, SAVE, IGNORE) a head has an output for each; an answer is
-split between its two neighbouring classes so that the expectation is kept. Departure from the design: heads are
-linear and solved, not small networks and descended: on a few hundred labels they predict better and cost nothing.
+split between its two neighbouring classes so that the expectation is kept. For the expected reward alone that makes
+no difference (regression is linear in the answers); the chances are there for whoever asks for them. Departure from
+the design: heads are linear and solved, not small networks and descended; a fit costs less than one update.
 """
 
 from __future__ import annotations
@@ -105,7 +106,8 @@ class WorldModel:
             prior: rewards of pairs as a warm start implies them; none without one.
         """
         self._prior = prior
-        self.values = torch.tensor(sorted(classes) or [1.0], dtype=torch.float64)
+        distinct = sorted(set(classes))  # with save = ignore two answers are one class
+        self.values = torch.tensor(distinct if len(distinct) > 1 else [1.0], dtype=torch.float64)
         heads, outputs = self.config.heads, len(self.values)
         self._learned = _Sums(heads + 1, self.width, outputs)  # the first has every pair once
         self._held_out = _Sums(1, self.width, outputs)
@@ -264,7 +266,7 @@ class Components:
         with torch.random.fork_rng():
             torch.manual_seed(0)  # of the range finder of Halko et al. 2011
             basis = torch.pca_lowrank(sample - mean, q=min(count, *sample.shape), center=False)[2]
-        scale = ((sample - mean) @ basis).std(0).mean().clamp(min=1e-6)
+        scale = ((sample - mean) @ basis).std(0, correction=0).mean().clamp(min=1e-6)
         return cls(mean, basis, scale)
 
     def __call__(self, rows: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dynaq.agents.arms import Arm
-from dynaq.agents.stages import json_curves, new_agent, one_thread
+from dynaq.agents.stages import json_curves, new_agent, one_thread, progress_path
 from dynaq.agents.state import load_learned
 from dynaq.agents.trainer import learn
 from dynaq.artifacts import code_version, inputs_key, publish
@@ -32,6 +32,7 @@ from dynaq.evaluation.simulator import SimulatedMarket
 from dynaq.evaluation.traits import MarketTraits, read_traits
 from dynaq.mdp.environment import Observation
 from dynaq.tracking.checkpoint import load_checkpoint
+from dynaq.tracking.progress import Progress
 
 INTERACTION = (0.0, 1.0)  # the rewards of the online market: none, and an interaction
 
@@ -121,7 +122,7 @@ def run_online(config: Config, snapshot: Snapshot, arm: Arm, checkpoint: Path | 
             online.updates_per_step,
             lambda _: online.epsilon,
             arm.seed,
-            target.with_name(target.name + ".progress"),
+            progress_path(target),
         )
     rewards = np.stack(environment.answers).reshape(online.steps, len(applicants), -1).mean(2, dtype=np.float32)
     record = {
@@ -133,6 +134,7 @@ def run_online(config: Config, snapshot: Snapshot, arm: Arm, checkpoint: Path | 
     with publish(target) as directory:
         np.save(directory / "rewards.npy", rewards)
         (directory / "run.json").write_text(json.dumps(record, allow_nan=False) + "\n")
+    Progress(progress_path(target)).forget()
     return target
 
 

@@ -34,14 +34,19 @@ class Progress:
         return time.monotonic() - self._last >= _EVERY_S
 
     def save(self, tensors: dict[str, Tensor]) -> None:
-        """Replace what was saved; a process killed meanwhile leaves the old file."""
+        """Replace what was saved; a process killed meanwhile, or a full disk, leaves the old file."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         written = self._path.with_name(f"{self._path.name}.{os.getpid()}")
-        # Views of one storage are refused by the format, so everything is copied.
-        save_file({name: torch.clone(t.contiguous()) for name, t in tensors.items()}, written)
-        with written.open("rb") as file:
-            os.fsync(file.fileno())
-        written.replace(self._path)
+        try:
+            # Views of one storage are refused by the format, so everything is copied.
+            save_file({name: torch.clone(t.contiguous()) for name, t in tensors.items()}, written)
+            with written.open("rb") as file:
+                os.fsync(file.fileno())
+            written.replace(self._path)
+        except (OSError, SafetensorError) as error:
+            log.warning("%s cannot be saved (%s): the work goes on, and would begin anew if killed", self._path, error)
+        finally:
+            written.unlink(missing_ok=True)  # of a save that failed
         self._last = time.monotonic()
 
     def load(self) -> dict[str, Tensor] | None:

@@ -33,7 +33,9 @@ class TableReward:
 def small_config(**changes: Any) -> AgentConfig:
     """The agent of base.yaml, small, and without planning unless asked; ``__`` in a name stands for a dot."""
     knobs = SMALL | {name.replace("__", "."): value for name, value in changes.items()}
-    return load_config(BASE_CONFIG, {"finetune.labels": 10_000} | {f"agent.{k}": v for k, v in knobs.items()}).agent
+    fits = {"finetune.labels": 10_000, "compare.applicants": 20}  # whatever the replay and the pilot are
+    fits |= {f"{stage}.applicants_per_step": 20 for stage in ("pretrain", "finetune")}
+    return load_config(BASE_CONFIG, fits | {f"agent.{k}": v for k, v in knobs.items()}).agent
 
 
 def new_agent(space: FeatureSpace, config: AgentConfig, seed: int = 0) -> DynaQ:

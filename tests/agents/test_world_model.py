@@ -196,6 +196,18 @@ def test_two_hot_answers_keep_the_expectation() -> None:
     assert _two_hot(beyond, values).tolist() == [[1, 0, 0], [0, 0, 1]]
 
 
+@pytest.mark.parametrize("classes", [(1.0, 0.0, 0.0), (0.5, 0.5, 0.5)])
+def test_answers_that_are_worth_the_same_are_one_class(classes: tuple[float, ...]) -> None:
+    model = new_model()
+    model.start_phase(classes, None)
+    applicants, jobs = pairs(300, 5)
+    rewards = torch.tensor(classes)[torch.arange(300) % 3]
+    model.observe(applicants, jobs, rewards)
+    predicted = model.predict(applicants, jobs).reward
+    assert predicted.isfinite().all()
+    assert predicted.mean() == pytest.approx(float(rewards.mean()), abs=0.05)
+
+
 def test_class_chances_are_chances() -> None:
     model, applicants, jobs, rewards = second_phase(CLASSES)
     chances = model.predict(applicants, jobs).classes

@@ -120,7 +120,7 @@ def run_seed(config: Config, market: str, seed: int) -> dict[str, list[float]]:
 
 
 def multiplier(ours: NDArray[np.float64], control: NDArray[np.float64]) -> float:
-    """Answers the control needs for what ours earn, over those ours needed: geometric mean over the second quarter on.
+    """Answers the control needs for what ours earn, over those ours needed: geometric mean over the second quarter.
 
     Args:
         ours, control: mean share at each step.

@@ -22,6 +22,7 @@ def test_two_processes_give_the_numbers_of_one(small_snapshot: Snapshot, tmp_pat
     def config(workdir: str) -> Config:
         quick = {"workdir": str(tmp_path / workdir), "agent.hidden": [32], "agent.dropout": 0.1}
         quick |= {"pretrain.steps": 4, "compare.steps": 5, "compare.window": 2, "compare.applicants": 8}
+        quick |= {"agent.hand_over.pilot": 10}
         return load_config(BASE_CONFIG, quick)
 
     many = [Arm("baseline", gamma, seed) for gamma in (0.3, 0.0) for seed in (0, 1)]

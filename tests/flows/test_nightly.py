@@ -89,6 +89,12 @@ def test_a_night_killed_half_way_goes_on_and_tells_no_secret(
     kept = {each["_id"]: each["created"] for each in labels.find({"_id": {"$in": list(paid)}}, {"created": 1})}
     assert kept == paid
     assert not list(workdir.glob("checkpoints/.writing*"))  # what the killed one was writing
+    experiences = database["experiences"]
+    assert experiences.count_documents({"source": "llm:rule-sim-v1"}) == 8 * 64  # once each, though killed half-way
+    assert sorted(path.parent.name for path in workdir.glob("checkpoints/finetune-*/manifest.json")) == sorted(
+        experiences.distinct("run")
+    )
+    assert not list(workdir.rglob("*.progress*"))
 
     printed = second.read_text()
     rows = [line for line in printed.splitlines() if re.match(r"\| (cosine|llm|hybrid|baseline) ", line)]
