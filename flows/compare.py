@@ -8,9 +8,10 @@ from typing import Any
 from prefect import flow
 
 from dynaq.agents import stages
-from dynaq.agents.arms import Arm, arms
+from dynaq.agents.arms import Arm, WarmStart, arms
 from dynaq.config import Config
 from dynaq.config_file import load_config
+from dynaq.data.connection import open_database
 from dynaq.data.snapshot import Snapshot, open_snapshot
 from dynaq.errors import ArtifactError
 from dynaq.llm.endpoint import RULE_SIM, resolve_endpoint
@@ -18,7 +19,8 @@ from dynaq.rewards.llm_feedback import reward_name
 from flows.fan_out import fan_out
 from flows.night import MLflowNight, find_snapshot, mlflow_night
 from tasks.compare import measure_similarity, run_arm, run_reference
-from tasks.report import Outputs, track_night, write_night
+from tasks.labelling import latest_audit, open_ledger
+from tasks.report import Labelling, Outputs, track_night, write_night
 
 
 @flow
@@ -42,9 +44,13 @@ def compare_arms(settings: Config, snapshot: Path, night: MLflowNight) -> Path:
     """Run all arms online, write the report, log both to MLflow; returns the report's directory."""
     endpoint = resolve_endpoint()
     source = endpoint.provenance if endpoint else RULE_SIM
-    checkpoints = find_checkpoints(settings, open_snapshot(snapshot), reward_name(source))
+    opened = open_snapshot(snapshot)
+    audit = latest_audit(settings, opened, source)
+    weight = audit.weight if audit else 1.0
+    checkpoints = find_checkpoints(settings, opened, reward_name(source), weight)
     shared = {"config": settings, "snapshot": snapshot}
-    every = arms(settings, "cosine", "llm", "hybrid", "baseline")
+    tuned: list[WarmStart] = ["llm", "hybrid"] if weight > 0 else []
+    every = arms(settings, "cosine", *tuned, "baseline")
     with night.timed("compare"):
         online = fan_out(
             run_arm,
@@ -64,19 +70,28 @@ def compare_arms(settings: Config, snapshot: Path, night: MLflowNight) -> Path:
                 if arm.agent == "cosine" and arm.gamma == settings.agent.gamma
             ],
         )
-    report = write_night(settings, outputs, source, night.seconds)
-    track_night(settings, night.run_id, outputs, report)
+    with open_database(settings.mongo, settings.work_path) as database:
+        spent = open_ledger(settings, opened, database, source).total()
+    report = write_night(settings, outputs, Labelling(source, spent, audit), night.seconds)
+    track_night(settings, night.run_id, outputs, Labelling(source, spent, audit), report)
     return report
 
 
-def find_checkpoints(config: Config, snapshot: Snapshot, reward: str) -> dict[Arm, Path]:
+def find_checkpoints(config: Config, snapshot: Snapshot, reward: str, weight: float) -> dict[Arm, Path]:
     """The checkpoint each arm starts from; the baseline starts from none.
+
+    Args:
+        config, snapshot: what was trained on what.
+        reward: name of the LLM's reward.
+        weight: how far its labels counted; at 0 nothing was fine-tuned.
 
     Raises:
         ArtifactError: an arm has not been trained with this configuration on this snapshot.
     """
     paths = {arm: stages.pretrained_path(config, snapshot, arm) for arm in arms(config, "cosine")}
-    paths |= {arm: stages.finetuned_path(config, snapshot, arm, reward) for arm in arms(config, "llm", "hybrid")}
+    if weight > 0:
+        for arm in arms(config, "llm", "hybrid"):
+            paths[arm] = stages.finetuned_path(config, snapshot, arm, reward, weight)
     if missing := [arm.name for arm, path in paths.items() if not path.exists()]:
         raise ArtifactError(
             f"{len(missing)} of {len(paths)} arms have no checkpoint on snapshot {snapshot.path.name} with this"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from prefect import Task
@@ -14,14 +16,45 @@ from tqdm import tqdm
 K = TypeVar("K")
 
 
-def fan_out(task: Task[..., Any], calls: Mapping[K, dict[str, Any]], processes: int) -> dict[K, Any]:
+def fan_out(
+    task: Task[..., Any],
+    calls: Mapping[K, dict[str, Any]],
+    processes: int,
+    account: Callable[[], str] | None = None,
+) -> dict[K, Any]:
     """Run a task once for each set of arguments, at most so many processes at a time.
 
     All are run to their end before the first error is raised, so that what has finished is there for the next try.
+    ``account`` says what has been spent; it is asked each second and shown beside the bar.
     """
     with ProcessPoolTaskRunner(max_workers=min(processes, max(len(calls), 1))) as runner:
         futures = {key: runner.submit(task, arguments) for key, arguments in calls.items()}
-        waiting = as_completed(list(futures.values()))
-        for _ in tqdm(waiting, desc=task.name, total=len(futures), unit=" arms", file=sys.stderr, mininterval=1):
-            pass
+        with (
+            tqdm(desc=task.name, total=len(futures), unit=" arms", file=sys.stderr, mininterval=1) as bar,
+            _told_each_second(bar, account),
+        ):
+            for _ in as_completed(list(futures.values())):
+                bar.update()
         return {key: future.result() for key, future in futures.items()}
+
+
+@contextmanager
+def _told_each_second(bar: tqdm[Any], account: Callable[[], str] | None) -> Iterator[None]:
+    """Show what has been spent beside a bar, up to its last word."""
+    if account is None:
+        yield
+        return
+    over = threading.Event()
+
+    def tell() -> None:
+        while not over.wait(1):
+            bar.set_postfix_str(account())
+
+    teller = threading.Thread(target=tell, daemon=True)
+    teller.start()
+    try:
+        yield
+        bar.set_postfix_str(account())
+    finally:
+        over.set()
+        teller.join()

@@ -9,12 +9,16 @@ from typing import Any
 from prefect import flow, get_run_logger
 
 from dynaq.agents.arms import Arm, arms
+from dynaq.config import Config
 from dynaq.config_file import load_config
 from dynaq.data.connection import open_database
+from dynaq.data.snapshot import open_snapshot
 from dynaq.llm.endpoint import resolve_endpoint
 from dynaq.llm.rule_sim.process import rule_sim_server
+from dynaq.rewards.budget import account, forecast
 from flows.fan_out import fan_out
 from flows.night import find_snapshot
+from tasks.labelling import audit_labels, feedback_endpoint, latest_audit, open_ledger
 from tasks.train import finetune_arm
 
 
@@ -25,11 +29,11 @@ def finetune(
     """Fine-tune ``llm`` and ``hybrid`` for every seed and discount; returns checkpoint directories by arm.
 
     Without an LLM in the environment the stand-in rule-sim-v1 is started and said so; it is never a fall-back.
+    Where the audit finds labels that cannot be trusted and the gate says skip, nothing is trained.
     """
     settings = load_config(config, overrides)
     snapshot = find_snapshot(settings, snapshot)
-    endpoint = resolve_endpoint()
-    log = get_run_logger()
+    endpoint, log = resolve_endpoint(), get_run_logger()
     if endpoint is None:
         log.warning("No LLM is configured: labels come from the rule-based stand-in rule-sim-v1, not from an LLM")
     else:
@@ -37,16 +41,49 @@ def finetune(
     # One connection here keeps an embedded mongod up while the processes come and go.
     with (
         rule_sim_server() if endpoint is None else nullcontext() as stand_in,
-        open_database(settings.mongo, settings.work_path),
+        open_database(settings.mongo, settings.work_path) as database,
     ):
+        opened, provenance = open_snapshot(snapshot), feedback_endpoint(stand_in).provenance
+        ledger = open_ledger(settings, opened, database, provenance)
         asked = arms(settings, "llm", "hybrid")
-        log.info(
-            "%d agents with a budget of %d labels each: at most %d calls; labels already stored are free",
-            len(asked),
-            settings.finetune.labels,
-            len(asked) * settings.finetune.labels,
-        )
+        log.info(_forecast(settings, snapshot, len(asked)))
+        log.info("spent for this snapshot before: %s", account(ledger.total(), settings.llm))
+        weight = _weight(settings, snapshot, stand_in, provenance)
+        if weight == 0:
+            return {}
         calls: dict[Arm, dict[str, Any]] = {
-            arm: {"config": settings, "snapshot": snapshot, "arm": arm, "stand_in": stand_in} for arm in asked
+            arm: {"config": settings, "snapshot": snapshot, "arm": arm, "stand_in": stand_in, "weight": weight}
+            for arm in asked
         }
-        return {arm.name: path for arm, path in fan_out(finetune_arm, calls, settings.processes).items()}
+        paths = fan_out(finetune_arm, calls, settings.processes, lambda: account(ledger.total(), settings.llm))
+        return {arm.name: path for arm, path in paths.items()}
+
+
+def _forecast(config: Config, snapshot: Path, agents: int) -> str:
+    """What may be paid at most, in one sentence."""
+    questions = agents * config.finetune.labels * config.llm.samples.most + 2 * config.llm.audit.pairs
+    most = forecast(open_snapshot(snapshot), config.llm, questions)
+    return (
+        f"{agents} agents with a budget of {config.finetune.labels} labels each: at most"
+        f" {most.calls:,} calls, {account(most, config.llm)}; labels already stored are free"
+    )
+
+
+def _weight(config: Config, snapshot: Path, stand_in: str | None, provenance: str) -> float:
+    """How far the audit lets labels count; in full without one."""
+    log = get_run_logger()
+    if config.llm.audit.pairs == 0:
+        return 1.0
+    if config.llm.replay_only:
+        found = latest_audit(config, open_snapshot(snapshot), provenance)
+    else:
+        found = audit_labels(config, snapshot, stand_in)
+    if found is None:
+        log.warning("llm.replay_only: no audit of these labels has ever been made")
+        return 1.0
+    (log.info if found.passed else log.warning)(found.verdict)
+    if found.drifted:
+        log.warning(
+            "the LLM's mean reward for the frozen pairs has moved by %+.3f since they were first asked", found.change
+        )
+    return found.weight

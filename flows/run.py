@@ -33,6 +33,8 @@ def main(name: str, config: str, overrides: dict[str, Any]) -> int:
         return 130
     if name in ("compare", "nightly"):
         _print_report(result, config)
+    if name == "canaries":
+        print(result)
     print(f"{name} finished in {time.perf_counter() - started:.0f} s")
     return 0
 

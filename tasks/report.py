@@ -14,14 +14,26 @@ from prefect.artifacts import create_markdown_artifact
 from dynaq.agents.arms import Arm
 from dynaq.artifacts import code_version, publish
 from dynaq.config import Config
+from dynaq.data.ledger import Spent
 from dynaq.data.snapshot import open_snapshot
 from dynaq.evaluation.comparison import read_online, read_references
 from dynaq.evaluation.report import Night, write_report
 from dynaq.evaluation.similarity import SimilarityReached
 from dynaq.evaluation.summary import Comparison, summarise
 from dynaq.evaluation.training import label_cost, training_curves_of, training_figure
+from dynaq.rewards.audit import Audit
+from dynaq.rewards.budget import account, amounts, left
 from dynaq.tracking.mlflow_tracker import Tracker, flat_params
 from tasks.retry import RETRY
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """Whose labels, what they have cost on this snapshot, and whether they can be trusted."""
+
+    source: str
+    spent: Spent
+    audit: Audit | None
 
 
 @dataclass(frozen=True)
@@ -56,7 +68,7 @@ def end_night(config: Config, run_id: str, succeeded: bool, seconds: dict[str, f
 
 
 @task(**RETRY)
-def write_night(config: Config, outputs: Outputs, label_source: str, seconds: dict[str, float]) -> Path:
+def write_night(config: Config, outputs: Outputs, labels: Labelling, seconds: dict[str, float]) -> Path:
     """Compare the arms and write the report; returns its directory, named by the time."""
     snapshot = open_snapshot(outputs.snapshot)
     night = Night(
@@ -65,8 +77,11 @@ def write_night(config: Config, outputs: Outputs, label_source: str, seconds: di
         comparison=outputs.compare(config),
         similarity=outputs.similarity,
         training=training_figure(outputs.checkpoints, snapshot, config.agent.gamma),
-        label_source=label_source,
+        label_source=labels.source,
         label_cost=label_cost(outputs.checkpoints, snapshot),
+        account=account(labels.spent, config.llm),
+        audit=labels.audit.sentence() if labels.audit else "",
+        trusted=labels.audit is None or labels.audit.passed,
         seconds=seconds,
     )
     target = config.work_path / "reports" / datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
@@ -78,7 +93,7 @@ def write_night(config: Config, outputs: Outputs, label_source: str, seconds: di
 
 
 @task(**RETRY)
-def track_night(config: Config, run_id: str, outputs: Outputs, report: Path) -> None:
+def track_night(config: Config, run_id: str, outputs: Outputs, labels: Labelling, report: Path) -> None:
     """Log every (agent, discount, seed) as a child run, once, and the report to the parent run."""
     tracker, snapshot = Tracker(config), open_snapshot(outputs.snapshot)
     comparison = outputs.compare(config)
@@ -112,5 +127,8 @@ def track_night(config: Config, run_id: str, outputs: Outputs, report: Path) -> 
         for name, value in (("average_reward", arm.average.mean), ("late", arm.late.mean), ("gain", arm.gain.mean))
     }
     figures["cosine_share_of_best"] = float(np.mean([each.share for each in outputs.similarity]))
+    figures |= {f"spent_{name}": value for name, value in amounts(labels.spent, config.llm.price).items()}
+    figures |= {f"left_{name}": value for name, value in left(labels.spent, config.llm).items()}
+    figures |= labels.audit.metrics() if labels.audit else {}
     tracker.log_metrics(run_id, figures)
     tracker.log_report(run_id, report)

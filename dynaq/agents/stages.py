@@ -62,14 +62,19 @@ def pretrain(config: Config, snapshot: Snapshot, arm: Arm) -> Path:
     return target
 
 
-def finetune(config: Config, snapshot: Snapshot, arm: Arm, reward: LLMFeedback) -> Path:
+def finetune(config: Config, snapshot: Snapshot, arm: Arm, reward: LLMFeedback, weight: float) -> Path:
     """Train on LLM feedback, from scratch (``llm``) or from the cosine's weights (``hybrid``).
+
+    Args:
+        config, snapshot, arm: what is trained on what.
+        reward: the labels.
+        weight: how far they are trusted, in (0, 1]: the share of the configured updates that is made.
 
     Raises:
         ArtifactError: a hybrid agent finds no pre-trained checkpoint.
         LabelError, TransientError: labels cannot be had; those already paid for are stored.
     """
-    target = finetuned_path(config, snapshot, arm, reward.name)
+    target = finetuned_path(config, snapshot, arm, reward.name, weight)
     if target.exists():
         return target
     rewards = ["cosine", reward.name] if arm.agent == "hybrid" else [reward.name]
@@ -85,7 +90,7 @@ def finetune(config: Config, snapshot: Snapshot, arm: Arm, reward: LLMFeedback) 
             agent,
             environment,
             budget.labels // (environment.applicants_per_step * config.agent.slate),
-            budget.updates_per_step,
+            max(1, round(weight * budget.updates_per_step)),
             lambda _: budget.epsilon,
             arm.seed,
         )
@@ -133,12 +138,13 @@ def pretrained_path(config: Config, snapshot: Snapshot, arm: Arm) -> Path:
     return _path(config, snapshot, shared, "pretrain", pretrain=config.pretrain.model_dump())
 
 
-def finetuned_path(config: Config, snapshot: Snapshot, arm: Arm, reward: str) -> Path:
-    """Where the fine-tuned checkpoint of an arm lies, trained or not yet; ``reward`` is the labels' provenance."""
-    asked = {"values", "temperature", "max_field_chars", "max_missing_share"}  # the rest is how, not what
+def finetuned_path(config: Config, snapshot: Snapshot, arm: Arm, reward: str, weight: float) -> Path:
+    """Where the fine-tuned checkpoint of an arm lies, trained or not yet; ``reward`` names the labels' provenance."""
+    asked = {"answer", "values", "revision", "temperature", "samples", "max_field_chars", "max_missing_share"}
     inputs: dict[str, Any] = {
         "finetune": config.finetune.model_dump(),
-        "llm": config.llm.model_dump(include=asked),
+        "llm": config.llm.model_dump(include=asked),  # the rest is how, not what
+        "weight": weight,
     }
     if arm.agent == "hybrid":
         inputs["pretrain"] = config.pretrain.model_dump()

@@ -52,8 +52,11 @@ _REASONS = {
 _ADDRESS = r"mongodb(\+srv)?://\S+|([\w-]+\.)+[\w-]+:\d+|localhost:\d+|[\w.-]+\.mongodb\.net"
 
 
+MongoDatabase = Database[dict[str, Any]]
+
+
 @contextmanager
-def open_database(config: MongoConfig, workdir: Path) -> Iterator[Database[dict[str, Any]]]:
+def open_database(config: MongoConfig, workdir: Path) -> Iterator[MongoDatabase]:
     """Yield the configured database, of MONGODB_URI's server or of the one embedded under ``workdir``.
 
     May be nested, and called from threads and processes at once; the client must not be used across a fork.

@@ -1,7 +1,7 @@
 """The store of paid labels: one document for each question that was ever answered, never asked again.
 
-What makes two questions the same is the whole key. Labels of another prompt, schema, model or temperature are
-other documents, so they cannot mix.
+What makes two questions the same is the whole key. Labels of another prompt, schema, model, revision or temperature
+are other documents, so they cannot mix.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -28,6 +28,7 @@ class LabelKey(NamedTuple):
         prompt_version, schema_version: of the instructions and of the answer's form.
         provenance: server kind, model and, but for OpenAI itself, a hash of its address: ``openai:gpt-4.1``,
             ``openai:llama@1a2b3c4d``, ``rule-sim-v1``.
+        revision: of the model, as the server reports it: often dated.
         temperature: of sampling.
         sample: 0 for the first answer to the same question, 1 for the second, ...
         applicant_hash, job_hash: of the texts that were shown.
@@ -36,6 +37,7 @@ class LabelKey(NamedTuple):
     prompt_version: str
     schema_version: str
     provenance: str
+    revision: str
     temperature: float
     sample: int
     applicant_hash: str
@@ -54,7 +56,8 @@ class LabelRecord:
     Attributes:
         applicant_id, job_id: of the pair that was asked first; pairs with the same texts share the record.
         raw_reply: the text that the label was read from.
-        model: as the server reported it.
+        cached_tokens: of the prompt, those that the provider had seen before.
+        latency_s: with retries.
         created: UTC.
     """
 
@@ -66,13 +69,14 @@ class LabelRecord:
     ignore: float
     reason: str
     raw_reply: str
-    model: str
     prompt_tokens: int
+    cached_tokens: int
     completion_tokens: int
     latency_s: float
     created: datetime
 
 
+_FAMILY = ("provenance", "prompt_version", "schema_version", "temperature")  # of labels that may be used together
 _ANSWER_FIELDS = [field.name for field in fields(LabelRecord) if field.name != "key"]
 
 
@@ -80,7 +84,7 @@ class LabelStore:
     """Labels in a MongoDB collection; any number of processes may share it."""
 
     def __init__(self, collection: Collection[dict[str, Any]]) -> None:
-        """Needs no index of its own, and the collection need not exist."""
+        """The collection need not exist."""
         self._collection = durable(collection)
 
     def find(self, keys: Iterable[LabelKey]) -> dict[LabelKey, LabelRecord]:
@@ -100,6 +104,17 @@ class LabelStore:
                     found[key] = LabelRecord(key=key, **answer)
         return found
 
+    def revisions(self, key: LabelKey) -> list[str]:
+        """Of which revisions of the model there are labels that differ from this key in nothing but the pair.
+
+        Raises:
+            TransientError: MongoDB did not answer.
+        """
+        alike = {name: getattr(key, name) for name in _FAMILY}
+        with mongo_errors():
+            self._collection.create_index([(name, 1) for name in (*_FAMILY, "revision")])
+            return sorted(self._collection.distinct("revision", alike))
+
     def put(self, records: Sequence[LabelRecord]) -> None:
         """Write records and return when they are on disk. One that is already there stays as it was.
 
@@ -118,6 +133,5 @@ class LabelStore:
 
 
 def _document(record: LabelRecord) -> dict[str, Any]:
-    answer = asdict(record)
-    del answer["key"]
+    answer = {name: getattr(record, name) for name in _ANSWER_FIELDS}
     return {"_id": record.key.digest, **record.key._asdict(), **answer}

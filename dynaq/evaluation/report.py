@@ -35,6 +35,9 @@ class Night:
         training: label of a quantity -> agent -> curve, for the training figure.
         label_source: provenance of the LLM labels.
         label_cost: calls made, labels taken from the store, missing by kind, tokens: summed over agents and seeds.
+        account: what has been paid for labels on this snapshot, and what is left of the budget.
+        audit: what asking the LLM again has shown; empty without an audit.
+        trusted: whether the labels passed it.
         seconds: how long each stage before the comparison took.
     """
 
@@ -45,6 +48,9 @@ class Night:
     training: dict[str, dict[str, Curve]]
     label_source: str
     label_cost: dict[str, int]
+    account: str
+    audit: str
+    trusted: bool
     seconds: dict[str, float]
 
 
@@ -95,6 +101,10 @@ checkpoints were trained, which may have been an earlier night.
 - {{ name.replace("_", " ") }}: {{ "{:,}".format(count) }}
 {%- endfor %}
 
+Paid on this snapshot so far, the audit included: {{ night.account|plain }}.
+{% if night.audit %}
+Audit: {{ night.audit|plain }}
+{% endif %}
 ## Provenance
 
 - Snapshot `{{ m.digest[:16] }}` of {{ m.created }}: {{ m.applicants }} applicants, {{ m.jobs }} jobs; generated:
@@ -239,6 +249,8 @@ def _warnings(night: Night) -> list[str]:
         )
     if RULE_SIM in night.label_source:
         lines.append(f"The LLM labels come from **{RULE_SIM}**, a rule-based stand-in, not from an LLM.")
+    if not night.trusted:
+        lines.append(f"The LLM labels did not pass their audit. {escape(_plain(night.audit))}")
     return lines
 
 

@@ -49,7 +49,7 @@ def small_config(workdir: Path, **changes: Any) -> Config:
 def test_training_never_meets_a_held_out_applicant(small_snapshot: Snapshot, tmp_path: Path) -> None:
     config = small_config(tmp_path)
     reward: Any = SilentApplicant()
-    stages.finetune(config, small_snapshot, LLM, reward)
+    stages.finetune(config, small_snapshot, LLM, reward, 1.0)
     aside = held_out(small_snapshot.applicant_ids, config.split.held_out_share, config.seed)
     assert reward.asked == {row for row, kept in enumerate(aside) if not kept}
 
@@ -59,10 +59,10 @@ def test_hybrid_starts_from_the_cosine_and_llm_from_nothing(small_snapshot: Snap
     config, reward, digest = small_config(tmp_path), SilentApplicant(), small_snapshot.manifest.digest
     silent: Any = reward
     with pytest.raises(ArtifactError, match="no checkpoint"):
-        stages.finetune(config, small_snapshot, HYBRID, silent)
+        stages.finetune(config, small_snapshot, HYBRID, silent, 1.0)
     cosine = load_checkpoint(stages.pretrain(config, small_snapshot, COSINE), digest)
-    hybrid = load_checkpoint(stages.finetune(config, small_snapshot, HYBRID, silent), digest)
-    llm = load_checkpoint(stages.finetune(config, small_snapshot, LLM, silent), digest)
+    hybrid = load_checkpoint(stages.finetune(config, small_snapshot, HYBRID, silent, 1.0), digest)
+    llm = load_checkpoint(stages.finetune(config, small_snapshot, LLM, silent, 1.0), digest)
     fresh = learned(stages.new_agent(config, small_snapshot, LLM))
     networks = [name for name in fresh if name.startswith("q.")]
     assert all(torch.equal(hybrid.tensors[name], cosine.tensors[name]) for name in networks)
@@ -106,10 +106,11 @@ def test_every_knob_of_training_is_in_the_name_of_its_result(small_snapshot: Sna
     assert stages.pretrained_path(small_config(tmp_path, **remembering), small_snapshot, COSINE) != before
     for irrelevant in ({"compare.steps": 11}, {"processes": 1}, {"finetune.labels": 128}):
         assert stages.pretrained_path(small_config(tmp_path, **irrelevant), small_snapshot, COSINE) == before
-    hybrid = stages.finetuned_path(config, small_snapshot, HYBRID, "llm:a")
-    assert stages.finetuned_path(config, small_snapshot, HYBRID, "llm:b") != hybrid
+    hybrid = stages.finetuned_path(config, small_snapshot, HYBRID, "llm:a", 1.0)
+    assert stages.finetuned_path(config, small_snapshot, HYBRID, "llm:b", 1.0) != hybrid
+    assert stages.finetuned_path(config, small_snapshot, HYBRID, "llm:a", 0.5) != hybrid
     for knob in ({"llm.values.save": 0.4}, {"finetune.labels": 128}, {"pretrain.steps": 6}, {"llm.temperature": 1.0}):
-        assert stages.finetuned_path(small_config(tmp_path, **knob), small_snapshot, HYBRID, "llm:a") != hybrid
+        assert stages.finetuned_path(small_config(tmp_path, **knob), small_snapshot, HYBRID, "llm:a", 1.0) != hybrid
 
 
 def test_checkpoint_of_other_layers_is_refused(small_snapshot: Snapshot, tmp_path: Path) -> None:

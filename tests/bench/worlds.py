@@ -98,7 +98,7 @@ def stand_in_pairs(snapshot: Snapshot, applicants: int, jobs: int, llm: LLMConfi
             for j, column in enumerate(columns):
                 prompt = build_prompt(snapshot.applicant_texts[row], snapshot.job_texts[column], llm.max_field_chars)
                 assert prompt is not None, "the sample holds a text without a word"
-                chances = answer(f"{prompt.applicant}\n{prompt.job}")
+                chances = answer(prompt.messages("0" * 16)[-1]["content"])
                 rewards[i, j] = sum(
                     float(chances[name]) * value
                     for name, value in (("apply", values.apply), ("save", values.save), ("ignore", values.ignore))

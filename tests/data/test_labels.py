@@ -9,7 +9,7 @@ from pymongo.database import Database
 from dynaq.data.labels import LabelKey, LabelRecord, LabelStore
 from dynaq.errors import InputError
 
-KEY = LabelKey("v1", "v1", "openai:gpt-x", 0.0, 0, "a" * 64, "b" * 64)
+KEY = LabelKey("v1", "v1", "openai:gpt-x", "gpt-x-2025", 0.0, 0, "a" * 64, "b" * 64)
 
 
 def record(key: LabelKey = KEY, **changes: Any) -> LabelRecord:
@@ -21,8 +21,8 @@ def record(key: LabelKey = KEY, **changes: Any) -> LabelRecord:
         "ignore": 0.5,
         "reason": "skills",
         "raw_reply": '{"apply": 0.2, ...}',
-        "model": "gpt-x-2025",
         "prompt_tokens": 300,
+        "cached_tokens": 200,
         "completion_tokens": 20,
         "latency_s": 0.5,
         "created": datetime(2025, 1, 2, 3, 4, 5, tzinfo=UTC),
@@ -49,6 +49,7 @@ def test_what_was_put_is_found(store: LabelStore) -> None:
         {"prompt_version": "v2"},
         {"schema_version": "v2"},
         {"provenance": "rule-sim-v1"},
+        {"revision": "gpt-x-2026"},
         {"temperature": 0.7},
         {"sample": 1},
         {"applicant_hash": "c" * 64},
@@ -102,3 +103,10 @@ def test_many_keys_are_looked_up(store: LabelStore) -> None:
     keys = [KEY._replace(sample=number) for number in range(12_000)]
     store.put([record(key) for key in keys[::100]])
     assert set(store.find(keys)) == set(keys[::100])
+
+
+def test_revisions_of_alike_labels_are_known(store: LabelStore) -> None:
+    assert store.revisions(KEY) == []
+    store.put([record(KEY._replace(revision=name, job_hash=name)) for name in ("b", "a", "b")])
+    store.put([record(KEY._replace(revision="of another prompt", prompt_version="v0"))])
+    assert store.revisions(KEY) == ["a", "b"]

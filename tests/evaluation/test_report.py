@@ -49,6 +49,9 @@ def night(small_snapshot: Snapshot) -> Night:
         training={"TD loss": curves},
         label_source="gpt-4o-mini",
         label_cost={"calls": 1234, "labels_used": 406},
+        account="406 labels (94 left), 120,000 tokens",
+        audit="Only 0.20 instead of 0.4.",
+        trusted=False,
         seconds={"pretrain": 12.4},
     )
 

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import base64
+import json
 import logging
+import math
 import socket
 import time
 import traceback
@@ -13,12 +15,14 @@ from scripted_server import Response, Script, Served, completion, refusal
 
 from dynaq.config import LLMConfig
 from dynaq.errors import ConfigError, TransientError
-from dynaq.llm.client import Answer, Failure, LabelClient, Reply
+from dynaq.llm.client import LabelClient
 from dynaq.llm.endpoint import Endpoint, resolve_endpoint
 from dynaq.llm.label import LABEL_SCHEMA, Label
-from dynaq.llm.prompt import INSTRUCTIONS, Prompt, build_prompt
+from dynaq.llm.prompt import Prompt, build_prompt, instructions
+from dynaq.llm.reply import Answer, Failure, Reply, Tokens
 
 KEY = "sk-very-secret-0123456789"
+PAID = Tokens(prompt=300, completion=20)
 Serve = Callable[[Script], Served]
 
 
@@ -44,11 +48,11 @@ def test_a_request_holds_all_that_the_protocol_wants(serve: Serve, llm_config: L
     (reply,) = ask(served, llm_config)
     assert isinstance(reply, Answer)
     assert reply.label == Label(0.2, 0.3, 0.5, "skills")
-    assert (reply.model, reply.prompt_tokens, reply.completion_tokens) == ("gpt-x-2025", 300, 20)
+    assert (reply.model, reply.tokens) == ("gpt-x-2025", Tokens(300, 0, 20))
     assert 0 < reply.latency_s < 5
     (body,) = served.asked
     assert (body["model"], body["temperature"]) == ("gpt-x", 0.0)
-    assert body["messages"][0] == {"role": "system", "content": INSTRUCTIONS}
+    assert body["messages"][0] == {"role": "system", "content": instructions("probabilities", True)}
     assert "Job 0" in body["messages"][1]["content"]
     assert body["response_format"]["type"] == "json_schema"
     assert body["response_format"]["json_schema"]["strict"] is True
@@ -75,9 +79,9 @@ def test_replies_keep_their_order_and_calls_their_bound(serve: Serve, llm_config
 
     served = serve(slow_for_some)
     replies = ask(served, llm_config.model_copy(update={"concurrency": 4}), 20)
-    by_title = {body["messages"][1]["content"]: number for number, body in enumerate(served.asked)}
+    shown = [body["messages"][1]["content"] for body in served.asked]
     for prompt, reply in zip(prompts(20), replies, strict=True):
-        number = by_title[prompt.messages[1]["content"]]
+        (number,) = (place for place, text in enumerate(shown) if f"{prompt.job}\n" in text)
         assert isinstance(reply, Answer if number % 2 else Failure)
     assert len(served.asked) == 20
     assert served.most_in_flight == 4
@@ -86,13 +90,13 @@ def test_replies_keep_their_order_and_calls_their_bound(serve: Serve, llm_config
 @pytest.mark.parametrize(
     ("answer", "failure"),
     [
-        (completion("{"), Failure("invalid json", 300, 20)),
-        (completion('{"apply": 2, "save": 0, "ignore": 0, "reason": "pay"}'), Failure("invalid label", 300, 20)),
-        (completion('{"apply": 0.2, "sa', finish="length"), Failure("truncated", 300, 20)),
-        (completion(refusal="I will not play anyone."), Failure("refusal", 300, 20)),
-        (completion("", finish="content_filter"), Failure("refusal", 300, 20)),
-        (completion(""), Failure("empty reply", 300, 20)),
-        (completion([{"type": "text"}]), Failure("invalid reply", 300, 20)),
+        (completion("{"), Failure("invalid json", PAID)),
+        (completion('{"apply": 2, "save": 0, "ignore": 0, "reason": "pay"}'), Failure("invalid label", PAID)),
+        (completion('{"apply": 0.2, "sa', finish="length"), Failure("truncated", PAID)),
+        (completion(refusal="I will not play anyone."), Failure("refusal", PAID)),
+        (completion("", finish="content_filter"), Failure("refusal", PAID)),
+        (completion(""), Failure("empty reply", PAID)),
+        (completion([{"type": "text"}]), Failure("invalid reply", PAID)),
         (Response(200, b'{"choices": []}'), Failure("invalid reply")),
         (Response(200, b'{"choices": [{"message": null}]}'), Failure("invalid reply")),
         (Response(200, b"[]"), Failure("invalid reply")),
@@ -157,7 +161,7 @@ def test_retries_are_one_layer_and_only_for_what_may_pass(serve: Serve, llm_conf
         serve(lambda _: refusal(400, "")),
         serve(lambda _: completion("{")),
     )
-    for served, calls in ((failing, 2), (wrong, 1), (unreadable, 1)):
+    for served, calls in ((failing, 2), (wrong, 3), (unreadable, 1)):  # wrong: with less and less in the request
         ask(served, config)
         assert len(served.asked) == calls
 
@@ -176,7 +180,7 @@ def test_a_refused_key_or_unknown_model_stops_at_once(
     assert 10 < len(served.asked) <= 10 + llm_config.concurrency
     assert KEY not in str(caught.value)
     assert served.url not in str(caught.value)
-    assert caught.value.__suppress_context__
+    assert caught.value.__context__ is None
 
 
 def test_an_error_of_the_store_stops_asking(serve: Serve, llm_config: LLMConfig) -> None:
@@ -205,6 +209,86 @@ def test_no_call_starts_before_the_reply_before_it_is_stored(serve: Serve, llm_c
     assert stored == 40
     assert max(unstored) <= llm_config.concurrency
     assert len(unstored) < 20, "replies that arrive together are stored together"
+
+
+def test_a_pause_that_the_server_asks_for_holds_for_all(serve: Serve, llm_config: LLMConfig) -> None:
+    asked_at: list[float] = []
+
+    def busy(number: int) -> Response:
+        asked_at.append(time.perf_counter())
+        return refusal(429, "slow down", **{"Retry-After": "0.5"}) if number == 1 else completion()
+
+    replies = ask(serve(busy), llm_config.model_copy(update={"max_retries": 2, "concurrency": 2}), 30)
+    assert all(isinstance(reply, Answer) for reply in replies)
+    assert sum(1 for at in asked_at[2:] if at < asked_at[1] + 0.5) <= 2, "only what was on its way"
+
+
+def test_a_pause_of_hours_is_a_failure_and_no_nap(serve: Serve, llm_config: LLMConfig) -> None:
+    served = serve(lambda _: refusal(429, "tomorrow", **{"Retry-After": "Wed, 21 Oct 2099 07:28:00 GMT"}))
+    (reply,) = ask(served, llm_config.model_copy(update={"max_retries": 3}))
+    assert isinstance(reply, Failure)
+    assert reply.kind == "http 429"
+    assert len(served.asked) == 1
+
+
+def test_requests_keep_to_the_configured_rate(serve: Serve, llm_config: LLMConfig) -> None:
+    served = serve(lambda _: completion())
+    rates = llm_config.rates.model_copy(update={"requests_per_minute": 120})  # a bucket of 5 s: 10, then 2 a second
+    started = time.perf_counter()
+    ask(served, llm_config.model_copy(update={"rates": rates}), 13)
+    assert time.perf_counter() - started > 1.4
+    tokens = llm_config.rates.model_copy(update={"tokens_per_minute": 60_000})  # 5,000 at once; some 600 a prompt
+    started = time.perf_counter()
+    ask(served, llm_config.model_copy(update={"rates": tokens}), 12)
+    assert time.perf_counter() - started > 0.8
+
+
+@pytest.mark.parametrize(
+    ("takes", "told"),
+    [
+        ({"json_schema", "json_object"}, "takes a JSON schema; it answers as gpt-x-2025"),
+        ({"json_object"}, "takes JSON without a schema"),
+        (set(), "takes text only"),
+    ],
+)
+def test_what_the_server_can_do_is_found_out_with_the_first_question(
+    serve: Serve, llm_config: LLMConfig, caplog: pytest.LogCaptureFixture, takes: set[str], told: str
+) -> None:
+    def answer(number: int) -> Response:
+        asked = served.asked[number].get("response_format", {"type": None})["type"]
+        return completion() if asked is None or asked in takes else refusal(400, f"{asked} is not supported")
+
+    served = serve(answer)
+    with caplog.at_level(logging.INFO, logger="dynaq"):
+        replies = ask(served, llm_config, 10)
+    assert all(isinstance(reply, Answer) for reply in replies)
+    assert told in caplog.text
+    assert len(served.asked) == 10 + 2 - len(takes)
+
+
+def test_the_action_is_read_from_log_probabilities_where_there_are_any(serve: Serve, llm_config: LLMConfig) -> None:
+    def token(text: str, **chances: float) -> dict[str, object]:
+        return {
+            "token": text,
+            "logprob": -0.1,
+            "top_logprobs": [{"token": t, "logprob": p} for t, p in chances.items()],
+        }
+
+    content = '{"action": "SAVE", "reason": "pay"}'
+    tokens = [token('{"action": "'), token("SAVE", SAVE=-0.7, APPLY=-1.2, IGNORE=-1.6), token('", "reason": "pay"}')]
+    body = json.loads(completion(content).body)
+    body["choices"][0]["logprobs"] = {"content": tokens}
+    served = serve(lambda number: Response(200, json.dumps(body).encode()) if number < 1 else completion(content))
+    first, second = ask(served, llm_config.model_copy(update={"answer": "action"}), 2)
+    assert served.asked[0]["logprobs"] is True
+    assert served.asked[0]["top_logprobs"] >= 3
+    assert isinstance(first, Answer)
+    assert isinstance(second, Answer)
+    odds = [math.exp(p) for p in (-1.2, -0.7, -1.6)]
+    shares = [first.label.apply, first.label.save, first.label.ignore]
+    assert shares == pytest.approx([each / sum(odds) for each in odds])
+    assert (first.logprobs, second.logprobs) == (True, False)
+    assert second.label == Label(0.0, 1.0, 0.0, "pay")
 
 
 def test_one_client_serves_many_batches(serve: Serve, llm_config: LLMConfig) -> None:

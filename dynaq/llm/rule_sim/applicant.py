@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
+from dynaq.llm.rule_sim.blocks import read_blocks
+
 # Log-odds of APPLY, set so that of random pairs a few in a hundred are applied for, of fitting ones half.
 _BASE, _SAVE_SHIFT = -2.9, 1.0
 _COVER, _TITLE = 7.0, 3.0
@@ -63,7 +65,7 @@ class _Text:
 
 
 def answer(prompt: str) -> dict[str, float | str]:
-    """Play the applicant in the prompt towards the job in it.
+    """Play the applicant in the prompt, a user message, towards the job in it.
 
     Returns:
         The reply's JSON object: probabilities ``apply``, ``save``, ``ignore`` and a ``reason``.
@@ -71,12 +73,14 @@ def answer(prompt: str) -> dict[str, float | str]:
     Raises:
         ValueError: the prompt has no applicant block followed by a job block.
     """
-    blocks = re.search(r"<applicant>\n(.*?)\n</applicant>\s*<job>\n(.*?)\n</job>", prompt, re.DOTALL)
-    if blocks is None:
-        raise ValueError("the prompt holds no <applicant> block followed by a <job> block")
-    applicant, job = blocks.groups()
+    blocks = read_blocks(prompt)
+    return play(blocks.applicant, blocks.job)
+
+
+def play(applicant: str, job: str, shift: float = 0.0) -> dict[str, float | str]:
+    """``answer`` for the two texts, with a shift of the log-odds of APPLY, and so of those of APPLY or SAVE."""
     weights = _weigh(applicant, job)
-    log_odds = _BASE + sum(weights.values()) + _NOISE * _normal(applicant, job)
+    log_odds = _BASE + sum(weights.values()) + _NOISE * _normal(applicant, job) + shift
     apply = round(_sigmoid(log_odds), 4)
     save = round(_sigmoid(log_odds + _SAVE_SHIFT) - apply, 4)
     reason = max(weights, key=lambda name: abs(weights[name]))

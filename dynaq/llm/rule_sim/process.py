@@ -10,14 +10,17 @@ from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 from dynaq.errors import LabelError
+from dynaq.llm.rule_sim.behaviour import Behaviour
 from dynaq.processes import death_pact
 
 _START_TIMEOUT_S = 60.0
 
 
 @contextmanager
-def rule_sim_server() -> Iterator[str]:
+def rule_sim_server(behaviour: Behaviour | None = None) -> Iterator[str]:
     """Start the stand-in ``rule-sim-v1`` on a free loopback port and stop it at the end of the block.
+
+    With a ``behaviour`` it departs from its rules or from good service; what a biased one says it signs as such.
 
     Linux kills the child when the thread that entered the block dies: enter and leave it in the same thread.
 
@@ -28,6 +31,8 @@ def rule_sim_server() -> Iterator[str]:
         LabelError: it did not start.
     """
     command = [sys.executable, "-m", "dynaq.llm.rule_sim"]
+    if behaviour is not None:
+        command += ["--behaviour", behaviour.to_json()]
     # A session of its own: Ctrl-C must not take it away from labels that are still being stored.
     child = subprocess.Popen(
         command,

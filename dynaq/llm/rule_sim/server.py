@@ -1,8 +1,10 @@
-"""The stand-in's HTTP side: as much of the OpenAI protocol as a label needs, with that protocol's errors."""
+"""The stand-in's HTTP side: as much of the OpenAI protocol as a label needs, and what it counted of it."""
 
 from __future__ import annotations
 
+import asyncio
 import json
+import random
 import time
 import uuid
 from typing import Any
@@ -14,55 +16,106 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from dynaq.llm.endpoint import RULE_SIM
-from dynaq.llm.rule_sim.applicant import answer
+from dynaq.llm.rule_sim.behaviour import Behaviour, Fault
+from dynaq.llm.rule_sim.bias import BiasedApplicant
+from dynaq.llm.rule_sim.faults import NO_LABEL, CutShort, Faults, spoil
+from dynaq.llm.rule_sim.reply import Said, one_action, token_logprobs
+from dynaq.llm.rule_sim.request import BadRequestError, Question, error_response, read_question
+from dynaq.llm.rule_sim.tally import PrefixCache, Tally
 
 DESCRIPTION = "rule-based stand-in for a language model, part of dynaq"
 
 
-class _BadRequestError(Exception):
-    def __init__(self, message: str, status: int = 400, param: str | None = None, code: str | None = None) -> None:
-        super().__init__(message)
-        self.status, self.param, self.code = status, param, code
-
-
-def create_app() -> Starlette:
-    """The ASGI application."""
-    return Starlette(
+def create_app(behaviour: Behaviour | None = None) -> Starlette:
+    """The ASGI application; whoever serves it sets the event ``state.stopping`` before it stops."""
+    stand_in = _StandIn(behaviour or Behaviour())
+    app = Starlette(
         routes=[
-            Route("/v1/chat/completions", _complete, methods=["POST"]),
+            Route("/v1/chat/completions", stand_in.complete, methods=["POST"]),
             Route("/v1/models", _models, methods=["GET"]),
+            Route("/v1/stand-in/calls", stand_in.calls, methods=["GET"]),
+            Route("/v1/stand-in/pairs", stand_in.pairs, methods=["GET"]),
         ],
-        exception_handlers={_BadRequestError: _refuse, HTTPException: _refuse_route},
+        exception_handlers={BadRequestError: _refuse, HTTPException: _refuse_route},
     )
+    app.state.stopping = stand_in.stopping
+    return app
 
 
-async def _complete(request: Request) -> Response:
-    messages = _messages(await request.body())
-    prompt = "\n".join(messages)
-    try:
-        reply = json.dumps(answer(prompt))
-    except ValueError as error:
-        raise _BadRequestError(str(error), param="messages") from None
-    read, written = len(prompt.split()), len(reply.split())
-    return JSONResponse(
-        {
+class _StandIn:
+    def __init__(self, behaviour: Behaviour) -> None:
+        self.stopping = asyncio.Event()
+        self._behaviour = behaviour
+        self._name = f"{RULE_SIM}+biased" if behaviour.biased else RULE_SIM
+        self._applicant = BiasedApplicant(behaviour)
+        self._faults = Faults(behaviour)
+        self._chance = random.Random(behaviour.seed)  # noqa: S311 - a simulation, no secret
+        self._tally = Tally()
+        self._cache = PrefixCache()
+
+    async def calls(self, _: Request) -> Response:
+        return JSONResponse(self._tally.of_calls())
+
+    async def pairs(self, _: Request) -> Response:
+        return JSONResponse(self._tally.of_pairs())
+
+    async def complete(self, request: Request) -> Response:
+        self._tally.requests += 1
+        question = read_question(await request.body())
+        if self._behaviour.no_schema and question.schema:
+            # In the words of a real server, which names neither the parameter nor a code.
+            raise BadRequestError("'response_format' of type 'json_schema' is not supported with this model")
+        fault = self._faults.draw()
+        if fault is not None:
+            self._tally.faults[fault] += 1
+        if self._behaviour.latency_s:
+            await asyncio.sleep(self._behaviour.latency_s)
+        return self._faults.instead(fault, self.stopping) or self._answer(question, fault)
+
+    def _answer(self, question: Question, fault: Fault | None) -> Response:
+        """What is paid for: an answer, or what the fault makes of it."""
+        chance = self._chance
+        if question.seed is not None:  # like the rules: of the texts alone, whatever fences them
+            seed = f"{question.seed}\0{question.blocks.applicant}\0{question.blocks.job}"
+            chance = random.Random(seed)  # noqa: S311 - a simulation, no secret
+        said = self._applicant.play(question.blocks, chance)
+        completion = self._completion(question, said, fault, chance)
+        self._tally.paid += 1
+        if fault not in NO_LABEL:
+            self._tally.label(question.blocks)
+        return CutShort(completion) if fault == "drop" else JSONResponse(completion)
+
+    def _completion(self, question: Question, said: Said, fault: Fault | None, chance: random.Random) -> dict[str, Any]:
+        right = one_action(said, question.temperature, chance) if question.action else said
+        written = spoil(fault, json.dumps(right))
+        content, top = written.content, question.logprobs
+        logprobs = None
+        if content is not None and top is not None and not self._behaviour.no_logprobs:
+            logprobs = token_logprobs(content, said, top)
+        head, cached = self._cache.read(question.head)
+        # Words, not tokens: the stand-in has no tokenizer.
+        read, wrote = head + len(question.tail.split()), len((content or written.refusal or "").split())
+        return {
             "id": f"chatcmpl-{uuid.uuid4().hex}",
             "object": "chat.completion",
             "created": int(time.time()),
-            "model": RULE_SIM,
+            "model": self._name,
             "system_fingerprint": DESCRIPTION,
             "choices": [
                 {
                     "index": 0,
-                    "message": {"role": "assistant", "content": reply, "refusal": None},
-                    "logprobs": None,
-                    "finish_reason": "stop",
+                    "message": {"role": "assistant", "content": content, "refusal": written.refusal},
+                    "logprobs": logprobs,
+                    "finish_reason": written.finish_reason,
                 }
             ],
-            # Words, not tokens: the stand-in has no tokenizer.
-            "usage": {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written},
+            "usage": {
+                "prompt_tokens": read,
+                "completion_tokens": wrote,
+                "total_tokens": read + wrote,
+                "prompt_tokens_details": {"cached_tokens": head if cached else 0},
+            },
         }
-    )
 
 
 async def _models(_: Request) -> Response:
@@ -70,41 +123,11 @@ async def _models(_: Request) -> Response:
     return JSONResponse({"object": "list", "data": [stand_in]})
 
 
-def _messages(body: bytes) -> list[str]:
-    """The texts of a request, or what is wrong with it."""
-    try:
-        asked: Any = json.loads(body)
-    except (ValueError, RecursionError):
-        raise _BadRequestError("the body is not JSON") from None
-    if not isinstance(asked, dict):
-        raise _BadRequestError("the body is no JSON object")
-    if asked.get("model") != RULE_SIM:
-        message = f"the only model here is {RULE_SIM}, a stand-in"
-        raise _BadRequestError(message, status=404, param="model", code="model_not_found")
-    for param, only in (("stream", False), ("n", 1)):
-        if asked.get(param) not in (None, only):
-            message = f"{param} must be {json.dumps(only)}"
-            raise _BadRequestError(message, param=param, code="unsupported_value")
-    messages = asked.get("messages")
-    if not isinstance(messages, list) or not messages:
-        raise _BadRequestError("messages must be a list with at least one message", param="messages")
-    contents = [message.get("content") if isinstance(message, dict) else None for message in messages]
-    texts = [content for content in contents if isinstance(content, str)]
-    if len(texts) < len(messages):
-        raise _BadRequestError("every message must hold a text as its content", param="messages")
-    return texts
-
-
-def _error(status: int, message: str, param: str | None = None, code: str | None = None) -> JSONResponse:
-    error = {"message": message, "type": "invalid_request_error", "param": param, "code": code}
-    return JSONResponse({"error": error}, status_code=status)
-
-
 async def _refuse(_: Request, error: Exception) -> Response:
-    assert isinstance(error, _BadRequestError)
-    return _error(error.status, str(error), error.param, error.code)
+    assert isinstance(error, BadRequestError)
+    return error.response()
 
 
 async def _refuse_route(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return _error(error.status_code, error.detail)
+    return error_response(error.status_code, error.detail)

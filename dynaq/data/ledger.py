@@ -1,0 +1,62 @@
+"""What a night has paid for labels so far, one document a night: whoever pays adds to it and reads the total."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from pymongo import ReturnDocument
+from pymongo.collection import Collection
+
+from dynaq.data.connection import mongo_errors
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Calls answered, labels among the answers, and tokens as the server counts them (cached ones are in prompt)."""
+
+    calls: int = 0
+    labels: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+
+
+_COUNTS = [field.name for field in fields(Spent)]
+
+
+class Ledger:
+    """The account of one night, shared by its processes and by those that go on where it was interrupted.
+
+    It is written without waiting for the disk, before the labels are: a process that is killed between the two
+    has counted too much, never too little. Only a server that loses power forgets its last 0.1 s.
+    """
+
+    def __init__(self, collection: Collection[dict[str, Any]], night: str) -> None:
+        """Open the account of that name, new or not."""
+        self._collection, self._night = collection, night
+
+    def add(self, spent: Spent) -> Spent:
+        """Add to the account; returns the total of all processes.
+
+        Raises:
+            TransientError: MongoDB did not answer.
+        """
+        with mongo_errors():
+            document = self._collection.find_one_and_update(
+                {"_id": self._night}, {"$inc": asdict(spent)}, upsert=True, return_document=ReturnDocument.AFTER
+            )
+        return _read(document or {})
+
+    def total(self) -> Spent:
+        """The total of all processes so far.
+
+        Raises:
+            TransientError: MongoDB did not answer.
+        """
+        with mongo_errors():
+            return _read(self._collection.find_one({"_id": self._night}) or {})
+
+
+def _read(document: dict[str, Any]) -> Spent:
+    return Spent(**{name: document.get(name, 0) for name in _COUNTS})

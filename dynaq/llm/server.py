@@ -1,0 +1,222 @@
+"""One server that speaks the OpenAI protocol: how it is reached, how often it may be called, what is tried again.
+
+The SDK reaches it first: it knows the addresses and credentials of OpenAI and Azure. What follows repeats that request
+with another body, on the same connections: half of the SDK's time for a call goes into copies of what we check
+ourselves. Retries are ours alone; tenacity was considered, its 84 us a call are more than the loop below is lines.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import re
+import ssl
+import time
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import httpx2
+import openai
+from aiolimiter import AsyncLimiter
+
+from dynaq.config import LLMConfig, RatesConfig
+from dynaq.errors import ConfigError
+from dynaq.llm.endpoint import MODEL, RULE_SIM, Endpoint
+from dynaq.llm.reply import Failure
+
+QUOTA_USED_UP = "http 429 insufficient_quota"
+_MAY_PASS = re.compile(r"connection|timeout|http (429|5\d\d)( .*)?")
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 20.0  # between tries, where the server does not say
+_LONGEST_RETRY_AFTER_S = 300.0
+
+
+def may_pass(kind: str) -> bool:
+    """Whether the same call may go through later: 429, 5xx, timeouts and dropped connections; not an empty account."""
+    return kind != QUOTA_USED_UP and _MAY_PASS.fullmatch(kind) is not None
+
+
+class Server:
+    """Posts chat completions; for one event loop.
+
+    Args:
+        endpoint: where.
+        config: patience and rates.
+        share: of the rates that are this process's.
+    """
+
+    def __init__(self, endpoint: Endpoint, config: LLMConfig, share: float) -> None:
+        self._endpoint, self._config = endpoint, config
+        self._tls = httpx2.create_ssl_context()
+        self._idle = [_http_client(endpoint, self._tls)]
+        self._sdk = _sdk(endpoint, config.timeout_s, self._idle[0])
+        self._request: tuple[str, dict[str, str]] | None = None  # address and headers, once the SDK has made them
+        self._rates = _Rates(config.rates, share)
+        self._not_before = 0.0
+
+    async def close(self) -> None:
+        """Close the connections."""
+        for http in self._idle:
+            await http.aclose()
+
+    async def complete(self, body: dict[str, Any]) -> Any:
+        """The parsed body of a chat completion, or a ``Failure`` after all retries.
+
+        Raises:
+            ConfigError: the server refuses the key or knows no such model.
+        """
+        for tried in range(self._config.max_retries + 1):
+            completion = await self._try(body)
+            if not isinstance(completion, Failure) or not may_pass(completion.kind):
+                return completion
+            wait_s = completion.retry_after_s
+            if tried == self._config.max_retries or wait_s > _LONGEST_RETRY_AFTER_S:
+                return completion
+            if wait_s:  # for everyone: the calls of the others would be turned down too
+                self._not_before = max(self._not_before, time.monotonic() + wait_s)
+            most = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2**tried)
+            await asyncio.sleep(random.uniform(0, most))  # noqa: S311 - full jitter, so that they do not return at once
+        raise AssertionError("unreachable: the last try returns")
+
+    async def _try(self, body: dict[str, Any]) -> Any:
+        while (wait_s := self._not_before - time.monotonic()) > 0:
+            await asyncio.sleep(wait_s)
+        await self._rates.wait(body)
+        try:
+            async with asyncio.timeout(self._config.timeout_s):
+                response = await (self._post(body) if self._request else self._post_by_sdk(body))
+        except (TimeoutError, httpx2.TimeoutException):
+            return Failure("timeout")
+        except httpx2.TransportError:
+            return Failure("connection")
+        if response.status_code != httpx2.codes.OK:
+            return self._refused(response)
+        try:
+            completion = json.loads(response.content)
+        except (ValueError, RecursionError):  # a body that says it is JSON and is not
+            return Failure("invalid reply")
+        self._rates.learn(body, completion)
+        return completion
+
+    async def _post(self, body: dict[str, Any]) -> httpx2.Response:
+        assert self._request is not None
+        url, headers = self._request
+        # A client for each call in flight: a shared one looks over all its connections for each request.
+        http = self._idle.pop() if self._idle else _http_client(self._endpoint, self._tls)
+        try:
+            return await http.post(url, headers=headers, content=json.dumps(body).encode(), timeout=None)
+        finally:
+            self._idle.append(http)
+
+    async def _post_by_sdk(self, body: dict[str, Any]) -> httpx2.Response:
+        try:
+            raw = await self._sdk.chat.completions.with_raw_response.create(**body)
+        except openai.APIStatusError as error:
+            response: httpx2.Response = error.response
+        except openai.APITimeoutError:
+            raise TimeoutError from None
+        except openai.APIConnectionError as error:
+            raise httpx2.ConnectError("no connection") from error
+        else:
+            response = raw.http_response
+        own = {"content-length"}  # of this one body; and what the SDK says about itself is no use to anyone
+        sent = response.request.headers
+        headers = {name: sent[name] for name in sent if name not in own and not name.startswith("x-stainless-")}
+        self._request = str(response.request.url), headers
+        return response
+
+    def _refused(self, response: httpx2.Response) -> Failure:
+        """A missing label, or the end where every further call would be refused too."""
+        status, code = response.status_code, _code(response)
+        if status in (401, 403):
+            raise ConfigError(f"the LLM server refused the key (HTTP {status}): check {self._variable('KEY')}")
+        if status == httpx2.codes.NOT_FOUND:
+            raise ConfigError(
+                f"the LLM server has no model {self._endpoint.model!r} at this address (HTTP 404):"
+                f" check {MODEL} and {self._variable('URL')}"
+            )
+        return Failure(f"http {status} {code}" if code else f"http {status}", retry_after_s=_retry_after_s(response))
+
+    def _variable(self, what: str) -> str:
+        if self._endpoint.azure_version is None:
+            return {"KEY": "OPENAI_API_KEY", "URL": "OPENAI_BASE_URL"}[what]
+        return {"KEY": "AZURE_OPENAI_API_KEY", "URL": "AZURE_OPENAI_ENDPOINT"}[what]
+
+
+class _Rates:
+    """Requests and tokens a minute, spread over it; tokens are guessed from what earlier prompts of a length took."""
+
+    def __init__(self, rates: RatesConfig, share: float) -> None:
+        self._requests = _limiter(rates.requests_per_minute, share)
+        self._tokens = _limiter(rates.tokens_per_minute, share)
+        self._tokens_per_character = 0.3
+
+    async def wait(self, body: dict[str, Any]) -> None:
+        if self._requests:
+            await self._requests.acquire()
+        if self._tokens:
+            guess = self._tokens_per_character * _characters(body)
+            await self._tokens.acquire(min(guess, self._tokens.max_rate))
+
+    def learn(self, body: dict[str, Any], completion: Any) -> None:
+        if self._tokens:
+            used = completion.get("usage") if isinstance(completion, dict) else None
+            total = used.get("total_tokens") if isinstance(used, dict) else None
+            if isinstance(total, int) and total > 0:
+                self._tokens_per_character += 0.1 * (total / _characters(body) - self._tokens_per_character)
+
+
+def _limiter(a_minute: int | None, share: float) -> AsyncLimiter | None:
+    if a_minute is None:
+        return None
+    # A bucket of some seconds: with one of a minute, twice the rate could pass within a minute.
+    period_s = max(5.0, 60 / (a_minute * share))
+    return AsyncLimiter(a_minute * share * period_s / 60, period_s)
+
+
+def _characters(body: dict[str, Any]) -> int:
+    return sum(len(message["content"]) for message in body["messages"])
+
+
+def _retry_after_s(response: httpx2.Response) -> float:
+    """Seconds of the Retry-After header, which may be a date; 0 without one."""
+    text = response.headers.get("retry-after", "")
+    try:
+        return max(0.0, float(text))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+    except ValueError:
+        return 0.0
+
+
+def _code(response: httpx2.Response) -> str:
+    """Only a code such as insufficient_quota: anything longer could quote the request."""
+    try:
+        code = json.loads(response.content)["error"]["code"]
+    except (ValueError, RecursionError, LookupError, TypeError):
+        return ""
+    return code if isinstance(code, str) and re.fullmatch("[a-z_]{1,40}", code) else ""
+
+
+def _http_client(endpoint: Endpoint, tls: ssl.SSLContext) -> httpx2.AsyncClient:
+    address = urlsplit(endpoint.url.get_secret_value())
+    named = "@" in address.netloc
+    return openai.DefaultAsyncHttpxClient(
+        auth=(unquote(address.username or ""), unquote(address.password or "")) if named else None,
+        # The stand-in is on loopback, where a proxy from the environment would not find it.
+        trust_env=endpoint.provenance != RULE_SIM,
+        verify=tls,
+    )
+
+
+def _sdk(endpoint: Endpoint, timeout_s: float, http_client: httpx2.AsyncClient) -> openai.AsyncOpenAI:
+    address, key = urlsplit(endpoint.url.get_secret_value()), endpoint.key.get_secret_value()
+    # Without the credentials that it may hold: httpx logs each URL with its password.
+    url = address._replace(netloc=address.netloc.rpartition("@")[2]).geturl()
+    patience: dict[str, Any] = {"timeout": timeout_s, "max_retries": 0, "http_client": http_client}
+    if endpoint.azure_version is not None:
+        return openai.AsyncAzureOpenAI(azure_endpoint=url, api_key=key, api_version=endpoint.azure_version, **patience)
+    return openai.AsyncOpenAI(base_url=url, api_key=key, **patience)

@@ -1,0 +1,214 @@
+"""Labels for questions: from the store, or asked for, paid, and stored before anyone sees them."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from dynaq.config import LLMConfig
+from dynaq.data.labels import LabelKey, LabelRecord, LabelStore
+from dynaq.errors import LabelError, TransientError
+from dynaq.llm.client import LabelClient
+from dynaq.llm.label import Label, schema_version
+from dynaq.llm.prompt import Prompt
+from dynaq.llm.reply import Answer, Failure, Reply
+from dynaq.llm.server import QUOTA_USED_UP, may_pass
+from dynaq.rewards.budget import Budget
+
+EMPTY_PROFILE = "empty profile"
+_ANY = "any"  # llm.revision: labels of different revisions may mix
+_WINDOW, _FEWEST = 100, 20  # the missing share is taken over the last 100 questions, once there are 20
+
+
+@dataclass(frozen=True)
+class Question:
+    """A prompt about a pair, for the ``sample``-th time; None where a profile is empty: it is never invented."""
+
+    applicant_id: str
+    job_id: str
+    prompt: Prompt | None
+    sample: int = 0
+
+
+class Labeller:
+    """Answers questions with labels of one server, one prompt, and one revision of the model unless told otherwise.
+
+    A label is stored before it is used, and used as it is stored: where another process was first, its label
+    counts.
+
+    Args:
+        store: of all labels ever paid for.
+        client: asks the server.
+        config: what is asked, what may be missing and which revisions count.
+        budget: is charged with every call.
+    """
+
+    def __init__(self, store: LabelStore, client: LabelClient, config: LLMConfig, budget: Budget) -> None:
+        self.provenance = client.endpoint.provenance
+        self._store, self._client, self._config, self._budget = store, client, config, budget
+        self._revisions: list[str] | None = None  # whose labels count; none yet: the first reply decides
+        self._labels: dict[LabelKey, Label] = {}
+        self._cost: Counter[str] = Counter(
+            calls_made=0, from_store=0, prompt_tokens=0, cached_tokens=0, completion_tokens=0
+        )
+        self._outcomes: deque[str | None] = deque(maxlen=_WINDOW)  # kind of failure, None for a label
+
+    @property
+    def distinct(self) -> int:
+        """Different labels handed out, paid for now or earlier: the cost axis of every comparison."""
+        return len(self._labels)
+
+    def cost(self) -> dict[str, int]:
+        """So far: calls made, labels from the store, tokens paid for now, and missing labels by kind."""
+        return dict(self._cost)
+
+    def __call__(self, questions: Sequence[Question]) -> list[Label | None]:
+        """One label a question, None where there is none.
+
+        Raises:
+            ConfigError: the LLM server refuses the key or knows no such model.
+            LabelError: the budget or the quota is used up, too many of the last questions have no answer, labels
+                would be of different revisions, or one is not stored and ``llm.replay_only`` is set.
+            TransientError: the LLM server was down or busy at every call, or MongoDB did not answer.
+            KeyboardInterrupt: like every error, after the labels that had arrived were stored.
+        """
+        keys = [self._key(question) for question in questions]
+        self._count_missing(EMPTY_PROFILE for key in keys if key is None)
+        unknown = {key: q for key, q in zip(keys, questions, strict=True) if key and key not in self._labels}
+        self._cost["from_store"] += self._recall(unknown)
+        # An applicant's jobs one after the other: the provider's prefix cache serves them.
+        missing = sorted(unknown.keys() - self._labels.keys(), key=lambda key: (key.applicant_hash, key.job_hash))
+        if missing:
+            self._ask(missing, [unknown[key] for key in missing])
+            self._recall(missing)
+        self._stop_if_too_many_are_missing()
+        return [self._labels.get(key) if key is not None else None for key in keys]
+
+    def _key(self, question: Question) -> LabelKey | None:
+        """The key but for the revision, which only a reply can tell."""
+        if question.prompt is None:
+            return None
+        return LabelKey(
+            prompt_version=question.prompt.version,
+            schema_version=schema_version(self._config.answer),
+            provenance=self.provenance,
+            revision="",
+            temperature=self._config.temperature,
+            sample=question.sample,
+            applicant_hash=question.prompt.applicant_hash,
+            job_hash=question.prompt.job_hash,
+        )
+
+    def _recall(self, keys: Iterable[LabelKey]) -> int:
+        """Take over what is stored; returns how many labels were."""
+        keys = list(keys)
+        before = len(self._labels)
+        for revision in self._accepted(keys):
+            records = self._store.find(key._replace(revision=revision) for key in keys if key not in self._labels)
+            for record in records.values():
+                label = Label(record.apply, record.save, record.ignore, record.reason)
+                self._labels[record.key._replace(revision="")] = label
+        return len(self._labels) - before
+
+    def _accepted(self, keys: Sequence[LabelKey]) -> list[str]:
+        """The revisions whose labels count."""
+        if self._revisions is None and keys:
+            named = self._config.revision
+            stored = self._store.revisions(keys[0])
+            if named is None and len(stored) > 1:
+                raise LabelError(
+                    f"stored labels of {self.provenance} are of {' and '.join(stored)}: set llm.revision to one of"
+                    f" them, or to {_ANY}"
+                )
+            self._revisions = [named] if named not in (None, _ANY) else stored
+        return self._revisions or []
+
+    def _ask(self, keys: list[LabelKey], questions: list[Question]) -> None:
+        if self._config.replay_only:
+            first = questions[0]
+            raise LabelError(
+                f"llm.replay_only is set, and {len(keys)} labels of {self.provenance} are not stored, the first that of"
+                f" applicant {first.applicant_id} and job {first.job_id}: run once without it"
+            )
+        self._budget.check()
+
+        def on_replies(arrived: Sequence[tuple[int, Reply]]) -> None:
+            replies = [reply for _, reply in arrived]
+            answers = [(index, reply) for index, reply in arrived if isinstance(reply, Answer)]
+            try:
+                self._budget.charge(replies)
+            finally:  # what was paid for is stored, whatever the account says
+                self._store.put([self._record(keys[index], questions[index], answer) for index, answer in answers])
+            self._count(replies)
+            self._stop_at_a_refusal(replies)
+
+        replies = self._client.ask([q.prompt for q in questions if q.prompt is not None], on_replies)
+        kinds = Counter(reply.kind for reply in replies if isinstance(reply, Failure) and may_pass(reply.kind))
+        if kinds.total() == len(replies):
+            raise TransientError(
+                f"the LLM server answered none of {len(replies)} calls ({_commonest(kinds)}): check that it is up and"
+                " not overloaded"
+            )
+
+    def _count(self, replies: Sequence[Reply]) -> None:
+        self._outcomes.extend(None for reply in replies if isinstance(reply, Answer))
+        self._count_missing(reply.kind for reply in replies if isinstance(reply, Failure))
+        self._cost["calls_made"] += len(replies)
+        self._cost["prompt_tokens"] += sum(reply.tokens.prompt for reply in replies)
+        self._cost["cached_tokens"] += sum(reply.tokens.cached for reply in replies)
+        self._cost["completion_tokens"] += sum(reply.tokens.completion for reply in replies)
+
+    def _stop_at_a_refusal(self, replies: Sequence[Reply]) -> None:
+        """End where every further call would be paid in vain, or give labels of another kind."""
+        if any(isinstance(reply, Failure) and reply.kind == QUOTA_USED_UP for reply in replies):
+            raise LabelError(
+                "the LLM provider says that your quota is used up (HTTP 429 insufficient_quota): raise it and run"
+                " again; labels already paid for are stored"
+            )
+        served = {reply.model for reply in replies if isinstance(reply, Answer)}
+        if self._config.revision == _ANY:
+            self._revisions = sorted({*(self._revisions or []), *served})
+        elif served:
+            self._revisions = self._revisions or sorted(served)[:1]
+            if others := sorted(served - set(self._revisions)):
+                raise LabelError(
+                    f"the LLM server answers as {others[0]}, while labels are of {self._revisions[0]}: set llm.revision"
+                    f" to one of them, or to {_ANY}; what was paid for is stored"
+                )
+
+    def _record(self, key: LabelKey, question: Question, answer: Answer) -> LabelRecord:
+        return LabelRecord(
+            key=key._replace(revision=answer.model),
+            applicant_id=question.applicant_id,
+            job_id=question.job_id,
+            apply=answer.label.apply,
+            save=answer.label.save,
+            ignore=answer.label.ignore,
+            reason=answer.label.reason,
+            raw_reply=answer.raw_reply,
+            prompt_tokens=answer.tokens.prompt,
+            cached_tokens=answer.tokens.cached,
+            completion_tokens=answer.tokens.completion,
+            latency_s=answer.latency_s,
+            created=datetime.now(UTC),
+        )
+
+    def _count_missing(self, kinds: Iterable[str]) -> None:
+        for kind in kinds:
+            self._cost[f"missing: {kind}"] += 1
+            self._outcomes.append(kind)
+
+    def _stop_if_too_many_are_missing(self) -> None:
+        kinds = Counter(kind for kind in self._outcomes if kind is not None)
+        asked, bound = len(self._outcomes), self._config.max_missing_share
+        if asked >= _FEWEST and kinds.total() > bound * asked:
+            raise LabelError(
+                f"{kinds.total()} of the last {asked} questions to the LLM have no label, more than"
+                f" llm.max_missing_share {bound:g} allows: {_commonest(kinds)}; labels already paid for are stored"
+            )
+
+
+def _commonest(kinds: Counter[str]) -> str:
+    return ", ".join(f"{kind} ({count})" for kind, count in kinds.most_common(3))

@@ -1,0 +1,33 @@
+"""What orders hidden in a posting or a resume do to the LLM's answers."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, get_run_logger
+
+from dynaq.config_file import load_config
+from dynaq.llm.canaries import CANARIES
+from dynaq.llm.endpoint import resolve_endpoint
+from dynaq.llm.rule_sim.process import rule_sim_server
+from flows.night import find_snapshot
+from tasks.labelling import check_canaries
+
+
+@flow
+def canaries(
+    config: str = "configs/demo.yaml", overrides: dict[str, Any] | None = None, snapshot: Path | None = None
+) -> str:
+    """Ask about the frozen pairs of the audit, clean and with each canary; returns a Markdown table of the changes.
+
+    To be run before a model or a prompt is trusted; it asks some forty times as much as an audit.
+    """
+    settings = load_config(config, overrides)
+    snapshot = find_snapshot(settings, snapshot)
+    endpoint = resolve_endpoint()
+    pairs = max(2, settings.llm.audit.pairs)
+    get_run_logger().info("at most %d calls; labels already stored are free", pairs * 2 * (1 + len(CANARIES)))
+    with rule_sim_server() if endpoint is None else nullcontext() as stand_in:
+        return check_canaries(settings, snapshot, stand_in)

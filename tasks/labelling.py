@@ -1,0 +1,115 @@
+"""What every task that asks an LLM shares, and the audit of its answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact
+
+from dynaq.artifacts import code_version, inputs_key, publish
+from dynaq.config import Config
+from dynaq.data.connection import MongoDatabase, open_database
+from dynaq.data.labels import LabelStore
+from dynaq.data.ledger import Ledger
+from dynaq.data.snapshot import Snapshot, open_snapshot
+from dynaq.llm.client import LabelClient
+from dynaq.llm.endpoint import Endpoint, resolve_endpoint, rule_sim_endpoint
+from dynaq.rewards.audit import Audit, audit
+from dynaq.rewards.budget import Budget
+from dynaq.rewards.canary_check import canary_table, measure_canaries
+from dynaq.rewards.labeller import Labeller
+from tasks.retry import RETRY
+
+
+@contextmanager
+def open_labeller(
+    config: Config, snapshot: Snapshot, database: MongoDatabase, stand_in: str | None, share: float
+) -> Iterator[Labeller]:
+    """Labels from the store or the server, charged to the account of this night.
+
+    ``stand_in`` is the loopback address of rule-sim-v1; a real endpoint's address and key stay in the environment.
+    ``share`` of the provider's rates is this task's.
+    """
+    endpoint = feedback_endpoint(stand_in)
+    with LabelClient(endpoint, config.llm, share) as client:
+        store = LabelStore(database[config.mongo.collections.labels])
+        budget = Budget(config.llm, open_ledger(config, snapshot, database, endpoint.provenance))
+        yield Labeller(store, client, config.llm, budget)
+
+
+def feedback_endpoint(stand_in: str | None) -> Endpoint:
+    """The endpoint of the environment, or the stand-in where the flow has started one."""
+    endpoint = rule_sim_endpoint(stand_in) if stand_in else resolve_endpoint()
+    assert endpoint is not None, "the flow starts the stand-in where no endpoint is configured"
+    return endpoint
+
+
+def open_ledger(config: Config, snapshot: Snapshot, database: MongoDatabase, provenance: str) -> Ledger:
+    """The account of a night, and of those that go on where it stopped: the same snapshot, labels and name."""
+    key = inputs_key(name=config.name, asked=_asked(config, snapshot, provenance))
+    return Ledger(database[config.mongo.collections.spending], key)
+
+
+@task(**RETRY)
+def audit_labels(config: Config, snapshot: Path, stand_in: str | None) -> Audit:
+    """Ask the frozen pairs again, once a day, and write down what that shows."""
+    opened = open_snapshot(snapshot)
+    today = datetime.now(UTC).date()
+    target = _audits(config, opened, feedback_endpoint(stand_in).provenance) / today.isoformat()
+    if not target.exists():
+        with (
+            open_database(config.mongo, config.work_path) as database,
+            open_labeller(config, opened, database, stand_in, share=1.0) as labeller,
+        ):
+            found = audit(opened, labeller, config.llm, today)
+        with publish(target) as directory:
+            (directory / "audit.json").write_text(json.dumps(found.as_json(), indent=2, allow_nan=False) + "\n")
+    return Audit.read(target / "audit.json")
+
+
+@task(**RETRY)
+def check_canaries(config: Config, snapshot: Path, stand_in: str | None) -> str:
+    """Measure what injected orders do, with the prompt's defences and without; returns a Markdown table."""
+    opened = open_snapshot(snapshot)
+    with (
+        open_database(config.mongo, config.work_path) as database,
+        open_labeller(config, opened, database, stand_in, share=1.0) as labeller,
+    ):
+        measured = [
+            measure_canaries(opened, labeller, config.llm, max(2, config.llm.audit.pairs), defended)
+            for defended in (True, False)
+        ]
+    table = canary_table(*measured)
+    create_markdown_artifact(table, key="canaries", description=config.name)
+    return table
+
+
+def latest_audit(config: Config, snapshot: Snapshot, provenance: str) -> Audit | None:
+    """The last audit of these labels; none where there has been none, or none is configured."""
+    found = sorted(_audits(config, snapshot, provenance).glob("*/audit.json"))
+    return Audit.read(found[-1]) if found and config.llm.audit.pairs else None
+
+
+def _audits(config: Config, snapshot: Snapshot, provenance: str) -> Path:
+    key = inputs_key(
+        asked=_asked(config, snapshot, provenance),
+        audit=config.llm.audit.model_dump(),
+        values=config.llm.values.model_dump(),
+        code=code_version(),
+    )
+    return config.work_path / "audits" / key
+
+
+def _asked(config: Config, snapshot: Snapshot, provenance: str) -> dict[str, Any]:
+    how = {"answer", "revision", "temperature", "samples", "max_field_chars"}
+    return {
+        "snapshot": snapshot.manifest.digest,
+        "provenance": provenance,
+        **config.llm.model_dump(include=how),
+    }

@@ -1,0 +1,118 @@
+"""Where paying stops, what it will cost at most, and what is left."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+from pymongo.database import Database
+
+from dynaq.config import BudgetConfig, LLMConfig, MongoConfig, PriceConfig
+from dynaq.config_file import load_config
+from dynaq.data.connection import open_database
+from dynaq.data.ledger import Ledger, Spent
+from dynaq.errors import ConfigError, LabelError
+from dynaq.llm.client import LabelClient
+from dynaq.llm.endpoint import rule_sim_endpoint
+from dynaq.llm.rule_sim.process import rule_sim_server
+from dynaq.rewards.budget import account, amounts, forecast, left
+from tests.paths import BASE_CONFIG
+from tests.rewards.given import CONFIG, LABEL, TEXTS, open_labeller, questions, server
+
+PRICE = PriceConfig(prompt=2.0, cached=0.5, completion=8.0)
+
+
+def limited(**limits: float) -> LLMConfig:
+    budget = BudgetConfig(**{"labels": None, "tokens": None, "money": None} | limits)
+    return CONFIG.model_copy(update={"budget": budget, "price": PRICE})
+
+
+def test_money_is_what_the_tokens_cost() -> None:
+    spent = Spent(calls=3, labels=2, prompt_tokens=1_000_000, cached_tokens=400_000, completion_tokens=100_000)
+    assert amounts(spent, PRICE) == {"labels": 2, "tokens": 1_100_000, "money": 0.6 * 2.0 + 0.4 * 0.5 + 0.1 * 8.0}
+    config = limited(labels=10, money=5.0)
+    assert left(spent, config) == {"labels": 8, "money": pytest.approx(2.8)}
+    assert account(spent, config) == "2 labels (8 left), 1,100,000 tokens, 2.20 money (2.8 left)"
+    assert account(spent, CONFIG) == "2 labels, 1,100,000 tokens"
+
+
+def test_a_forecast_is_no_less_than_what_is_paid(database: Database[dict[str, Any]]) -> None:
+    most = forecast(TEXTS, CONFIG, 30)
+    with server(lambda *_: (200, LABEL)) as endpoint, LabelClient(endpoint, CONFIG) as client:
+        open_labeller(database, client)(questions(30))
+    paid = Ledger(database["llm_spending"], "test").total()
+    assert (paid.calls, paid.labels) == (most.calls, most.labels) == (30, 30)
+    assert 30 * 300 < most.prompt_tokens < 30 * 1000
+
+
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [({"labels": 20}, r"llm.budget.labels is 20, and 2\d are"), ({"tokens": 140}, "llm.budget.tokens is 140, and")],
+)
+def test_no_call_starts_beyond_a_limit_and_what_was_paid_is_kept(
+    database: Database[dict[str, Any]], limits: dict[str, float], said: str
+) -> None:
+    config = limited(**limits)
+    with server(lambda *_: (200, LABEL)) as endpoint, LabelClient(endpoint, config) as client:  # 7 tokens a call
+        with pytest.raises(LabelError, match=said):
+            open_labeller(database, client, config)(questions(60))
+        paid = Ledger(database["llm_spending"], "test").total()
+        assert 20 <= paid.labels < 20 + config.concurrency  # the last one, and those in flight with it
+        assert database["llm_feedback"].count_documents({}) == paid.labels
+        with pytest.raises(LabelError, match=said):  # the next run does not begin
+            open_labeller(database, client, config)(questions(60))
+        assert Ledger(database["llm_spending"], "test").total() == paid
+        stored = set(database["llm_feedback"].distinct("job_id"))
+        known = open_labeller(database, client, config)([q for q in questions(60) if q.job_id in stored])
+    assert all(known)  # what is stored is free
+    raised = limited(labels=1000, tokens=1_000_000)
+    with server(lambda *_: (200, LABEL)) as endpoint, LabelClient(endpoint, raised) as client:
+        assert all(open_labeller(database, client, raised)(questions(60)))
+
+
+def test_a_budget_of_nothing_pays_nothing(database: Database[dict[str, Any]]) -> None:
+    config = limited(labels=0)
+    with (
+        server(lambda *_: (200, LABEL)) as endpoint,
+        LabelClient(endpoint, config) as client,
+        pytest.raises(LabelError, match=r"llm\.budget\.labels is 0"),
+    ):
+        open_labeller(database, client, config)(questions(5))
+    assert Ledger(database["llm_spending"], "test").total() == Spent()
+
+
+def _label(mongo: MongoConfig, workdir: Path, url: str, first: int) -> str:
+    with open_database(mongo, workdir) as database, LabelClient(rule_sim_endpoint(url), limited(labels=100)) as client:
+        try:
+            open_labeller(database, client, limited(labels=100))(questions(first + 300)[first:])
+        except LabelError as error:
+            return str(error)
+    return f"{os.getpid()} was never stopped"
+
+
+def test_processes_share_one_budget(
+    database: Database[dict[str, Any]], mongo_config: MongoConfig, mongo_workdir: Path
+) -> None:
+    with rule_sim_server() as url, multiprocessing.get_context("spawn").Pool(2) as pool:
+        told = pool.starmap(_label, [(mongo_config, mongo_workdir, url, 0), (mongo_config, mongo_workdir, url, 300)])
+    assert all("llm.budget.labels is 100" in each for each in told), told
+    labels = Ledger(database["llm_spending"], "test").total().labels
+    assert 100 <= labels < 100 + 2 * CONFIG.concurrency
+    assert database["llm_feedback"].count_documents({}) == labels
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        ({"llm.budget.money": 5.0}, "say what tokens cost"),
+        ({"llm.samples.most": 3}, "at temperature 0 every answer"),
+        ({"llm.budget.labels": -1}, "greater than or equal to 0"),
+    ],
+)
+def test_a_budget_that_cannot_be_kept_is_refused(overrides: dict[str, Any], said: str) -> None:
+    with pytest.raises((ConfigError, ValidationError), match=said):
+        load_config(BASE_CONFIG, overrides)
