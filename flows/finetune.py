@@ -47,7 +47,7 @@ def finetune(
         ledger = open_ledger(settings, opened, database, provenance)
         asked = arms(settings, "llm", "hybrid")
         log.info(_forecast(settings, snapshot, len(asked)))
-        log.info("spent for this snapshot before: %s", account(ledger.total(), settings.llm))
+        log.info("paid on this snapshot before: %s", account(ledger.total(), settings.llm))
         weight = _weight(settings, snapshot, stand_in, provenance)
         if weight == 0:
             return {}
@@ -62,10 +62,9 @@ def finetune(
 def _forecast(config: Config, snapshot: Path, agents: int) -> str:
     """What may be paid at most, in one sentence."""
     questions = agents * config.finetune.labels * config.llm.samples.most + 2 * config.llm.audit.pairs
-    most = forecast(open_snapshot(snapshot), config.llm, questions)
     return (
-        f"{agents} agents with a budget of {config.finetune.labels} labels each: at most"
-        f" {most.calls:,} calls, {account(most, config.llm)}; labels already stored are free"
+        f"{agents} agents with a budget of {config.finetune.labels} labels each, and the audit: at most"
+        f" {forecast(open_snapshot(snapshot), config.llm, questions)}; labels already stored are free"
     )
 
 

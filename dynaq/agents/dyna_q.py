@@ -30,7 +30,7 @@ from dynaq.agents.handover import Pilot, implied_rewards
 from dynaq.agents.maxima import FrozenNetwork, RememberedMaxima, fresh_values
 from dynaq.agents.q_network import QNetwork
 from dynaq.agents.targets import bellman_targets, best_value, closed_form, double_value
-from dynaq.agents.world_model import WorldModel
+from dynaq.agents.world_model import Prediction, WorldModel
 from dynaq.config import AgentConfig
 from dynaq.mdp.candidates import CandidateSampler, fresh_seeds
 from dynaq.mdp.features import FeatureSpace
@@ -147,6 +147,12 @@ class DynaQ:
         chosen = epsilon_greedy(scores, k, epsilon, self.generator, barred)
         return candidates.gather(1, chosen)
 
+    def predict(self, applicants: Tensor, jobs: Tensor) -> Prediction:
+        """What the world model says of candidates, int64 [B], [B, n]: of B * n pairs, row by row."""
+        rows = torch.arange(len(applicants)).repeat_interleave(jobs.shape[1])
+        history = self._recent(applicants)
+        return self.world_model.predict(applicants[rows], jobs.flatten(), history and history.at(rows))
+
     def _recent(self, applicants: Tensor) -> History | None:
         if self.config.history is None:
             return None
@@ -154,10 +160,14 @@ class DynaQ:
 
     # --- learning -----------------------------------------------------------------------------------------------
 
-    def remember(self, applicants: Tensor, jobs: Tensor, rewards: Tensor) -> None:
-        """Store answers int64 [L], [L], float32 [L], and teach them to the world model; NaN leaves no trace."""
+    def remember(self, applicants: Tensor, jobs: Tensor, rewards: Tensor, uniform: Tensor | None = None) -> None:
+        """Store answers int64 [L], [L], float32 [L], and teach them to the world model; NaN leaves no trace.
+
+        ``uniform``, bool [L], says which pairs were drawn at random if the others were sought out.
+        """
         heard = ~torch.isnan(rewards)
         applicants, jobs, rewards = applicants[heard], jobs[heard], rewards[heard]
+        uniform = None if uniform is None else uniform[heard]
         if not len(rewards):
             return
         if self.piloting:
@@ -165,7 +175,7 @@ class DynaQ:
         seeds = fresh_seeds(len(applicants), self.generator)
         ended = torch.zeros(len(jobs), dtype=torch.bool)
         slots = (self.prioritised or self.replay).add(Transitions(applicants, jobs, rewards, seeds, ended))
-        self.world_model.observe(applicants, jobs, rewards, self._history_before(self.replay, slots))
+        self.world_model.observe(applicants, jobs, rewards, self._history_before(self.replay, slots), uniform)
         self.answers += len(rewards)
         if self.config.applied_from is not None:
             gone = rewards >= self.config.applied_from

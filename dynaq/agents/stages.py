@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from dynaq.agents.acquisition import chooser
 from dynaq.agents.arms import Arm
 from dynaq.agents.dyna_q import DynaQ
 from dynaq.agents.exploration import epsilon_at
@@ -85,14 +86,18 @@ def finetune(config: Config, snapshot: Snapshot, arm: Arm, reward: LLMFeedback, 
             load_learned(agent, cosine.tensors, cosine.path.name)
         agent.start_phase(reward.classes)
         budget = config.finetune
-        environment = _environment(config, snapshot, arm, reward, budget.applicants_per_step)
+        # A strategy chooses among the candidates of more applicants than it asks about.
+        seen = budget.applicants_per_step * (1 if budget.ask.strategy == "policy" else budget.ask.pool)
+        environment = _environment(config, snapshot, arm, reward, seen)
+        asked = min(budget.applicants_per_step, environment.applicants_per_step) * config.agent.slate
         curves = learn(
             agent,
             environment,
-            budget.labels // (environment.applicants_per_step * config.agent.slate),
+            budget.labels // asked,
             max(1, round(weight * budget.updates_per_step)),
             lambda _: budget.epsilon,
             arm.seed,
+            choose=chooser(budget.ask, asked),
         )
     manifest = _manifest(config, snapshot, arm, "finetune", rewards).model_copy(
         update={"labels": reward.labels_used, "cost": reward.cost()}

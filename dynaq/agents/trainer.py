@@ -1,4 +1,4 @@
-"""The loop that every phase shares: observe, act, hear the answers, learn. Interrupted, it goes on where it stopped."""
+"""The loop that every phase shares: observe, ask, hear the answers, learn. Interrupted, it goes on where it stopped."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dynaq.agents.acquisition import Choose, policy
 from dynaq.agents.dyna_q import DynaQ
 from dynaq.agents.state import agent_state, load_agent_state
 from dynaq.mdp.environment import Environment
@@ -36,6 +37,7 @@ def learn(
     epsilon: Callable[[int], float],
     seed: int,
     progress: Path | None = None,
+    choose: Choose = policy,
 ) -> Curves:
     """Let an agent learn for a number of environment steps.
 
@@ -48,6 +50,7 @@ def learn(
         seed: seeds dropout, which torch draws from its global generator.
         progress: file that everything is saved to every now and then, and taken up from if it is there; the result
             is that of a run never interrupted, bit for bit. Delete it when the result is safe.
+        choose: which pairs of those observed are asked about.
     """
     curves = {name: np.full(steps, np.nan) for name in METRICS}
     saved = Progress(progress) if progress else None
@@ -56,10 +59,9 @@ def learn(
         first = _resume(saved, agent, environment, curves) if saved else 0
         for step in range(first, steps):
             seen = environment.observe(step)
-            slates = agent.act(seen.applicants, seen.candidates, epsilon(step))
-            applicants = seen.applicants.repeat_interleave(slates.shape[1])
-            rewards = environment.rewards(step, applicants, slates.flatten())
-            agent.remember(applicants, slates.flatten(), rewards)
+            asked = choose(agent, seen, epsilon(step))
+            rewards = environment.rewards(step, asked.applicants, asked.jobs)
+            agent.remember(asked.applicants, asked.jobs, rewards, asked.uniform)
             losses = [loss for _ in range(updates_per_step) if (loss := agent.update()) is not None]
             curves["reward"][step] = _mean([r for r in rewards.tolist() if r == r])
             curves["q_loss"][step] = _mean([loss.q for loss in losses])

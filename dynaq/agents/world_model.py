@@ -21,12 +21,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dynaq.agents.classes import classes_of_expectation, two_hot
+from dynaq.agents.components import Components
 from dynaq.config import WorldModelConfig
 from dynaq.mdp.candidates import mix
 from dynaq.mdp.features import FeatureSpace
 from dynaq.mdp.history import History
 
-_BASIS_ROWS = 10_000  # rows looked at for the principal components
 _RIDGES = torch.tensor([3.0, 10.0, 30.0, 100.0, 300.0, 1000.0], dtype=torch.float64)
 _FEWEST_HELD_OUT = 10  # below so many held-out answers there is no skill to speak of
 _POISSON = torch.tensor([0.3679, 0.7358, 0.9197, 0.9810, 0.9963, 0.9994])  # distribution function of Poisson(1)
@@ -42,11 +43,13 @@ class Prediction:
     Attributes:
         reward: float32 [B].
         disagreement: float32 [B], standard deviation over the heads.
+        heads: float32 [B, heads], what each of them expects.
         classes: float32 [B, C], chances that sum to 1; all 1 where the reward is a plain number (C = 1).
     """
 
     reward: Tensor
     disagreement: Tensor
+    heads: Tensor
     classes: Tensor
 
 
@@ -111,9 +114,10 @@ class WorldModel:
         heads, outputs = self.config.heads, len(self.values)
         self._learned = _Sums(heads + 1, self.width, outputs)  # the first has every pair once
         self._held_out = _Sums(1, self.width, outputs)
+        self._drawn = torch.zeros(2, dtype=torch.float64)  # number and sum of the answers to uniform questions
         self._expected = torch.zeros(self.width, outputs, dtype=torch.float64)
         if prior is not None:
-            self._expected[:2] = _classes_of_expectation(self.values)
+            self._expected[:2] = classes_of_expectation(self.values)
         self.weights = self._expected.repeat(heads + 1, 1, 1)
         self.skill = 0.0
         self.slope = 1.0
@@ -127,6 +131,8 @@ class WorldModel:
 
     @property
     def _mean(self) -> float:
+        if self._drawn[0]:
+            return float(self._drawn[1] / self._drawn[0])
         return float(self._learned.xy[0, 0] @ self.values / self._learned.xx[0, 0, 0].clamp(min=1))
 
     def features(self, applicants: Tensor, jobs: Tensor, history: History | None = None) -> Tensor:
@@ -154,21 +160,53 @@ class WorldModel:
         places = history.jobs.shape[1]
         return torch.stack([alike.sum(1) / places, alike.amax(1), (alike * answers).sum(1)], dim=1)
 
+    def directions(self, jobs: Tensor) -> Tensor:
+        """Jobs as unit vectors of principal components, whose products say how alike they are: int64 [B] -> [B, C]."""
+        return torch.nn.functional.normalize(self._actions[jobs], dim=1)
+
     def is_held_out(self, applicants: Tensor, jobs: Tensor) -> Tensor:
         """Pairs never learned from, however often they come: fixed by a hash, bool [B]."""
         return self._hash(applicants, jobs).remainder(1000) < round(1000 * self.config.held_out_share)
 
+    def _some_of(self, uniform: Tensor) -> Tensor:
+        """The uniform pairs to hold out, bool [B]: as they come, while they are below their share of all answers.
+
+        Planning imagines any job, so skill and calibration are measured on any: pairs sought out for a high value or
+        for disagreement are the wrong sample. Not all uniform pairs are held out: where most of what is learned was
+        sought out, the rest of them are what keeps the heads right elsewhere. The order they come in is random.
+        """
+        answers = float(self._learned.count + self._held_out.count) + len(uniform)
+        wanted = self.config.held_out_share * answers - float(self._held_out.count)
+        return uniform & (uniform.cumsum(0) <= wanted)
+
     def _hash(self, applicants: Tensor, jobs: Tensor) -> Tensor:
         return mix((applicants * len(self._space.actions) + jobs) ^ self._salt)
 
-    def observe(self, applicants: Tensor, jobs: Tensor, rewards: Tensor, history: History | None = None) -> None:
-        """Learn from answers int64 [B], [B], float32 [B] (no NaN), and measure the skill anew."""
+    def observe(
+        self,
+        applicants: Tensor,
+        jobs: Tensor,
+        rewards: Tensor,
+        history: History | None = None,
+        uniform: Tensor | None = None,
+    ) -> None:
+        """Learn from answers int64 [B], [B], float32 [B] (no NaN), and measure the skill anew.
+
+        Args:
+            applicants, jobs, rewards: pairs and their answers.
+            history: what each applicant had been shown before.
+            uniform: bool [B], pairs drawn at random where the others were sought out; None if nobody sought.
+        """
         x = self.features(applicants, jobs, history)
-        y = _two_hot(rewards.double(), self.values)
-        aside = self.is_held_out(applicants, jobs)
+        y = two_hot(rewards.double(), self.values)
+        if uniform is None:
+            aside = self.is_held_out(applicants, jobs)
+        else:
+            aside = self._some_of(uniform)
+            self._drawn += torch.stack([uniform.double().sum(), rewards[uniform].double().sum()])
         draws = self._hash(applicants, jobs)[:, None] ^ torch.arange(1, self.config.heads + 1)
-        uniform = mix(draws).remainder(2**24).float() / 2**24
-        weights = torch.cat([torch.ones(len(jobs), 1), torch.bucketize(uniform, _POISSON, right=True)], dim=1).double()
+        luck = mix(draws).remainder(2**24).float() / 2**24
+        weights = torch.cat([torch.ones(len(jobs), 1), torch.bucketize(luck, _POISSON, right=True)], dim=1).double()
         self._learned.add(x[~aside], y[~aside], rewards[~aside], weights[~aside])
         self._held_out.add(x[aside], y[aside], rewards[aside], torch.ones(int(aside.sum()), 1, dtype=torch.float64))
         self._fit()
@@ -230,6 +268,7 @@ class WorldModel:
         return Prediction(
             reward=(x @ self.mean_weights).float(),
             disagreement=rewards[:, 1:].std(dim=1).float(),
+            heads=rewards[:, 1:].float(),
             classes=(chances / chances.sum(1, keepdim=True)).float(),
         )
 
@@ -237,6 +276,7 @@ class WorldModel:
         """Everything needed to go on, by name."""
         judged = torch.tensor([self.skill, self.slope], dtype=torch.float64)
         saved = {"weights": self.weights, "values": self.values, "expected": self._expected, "judged": judged}
+        saved["drawn"] = self._drawn
         for name, sums in (("learned", self._learned), ("held_out", self._held_out)):
             saved |= {f"{name}.{part}": tensor for part, tensor in vars(sums).items()}
         return saved
@@ -245,54 +285,7 @@ class WorldModel:
         """Take over what ``tensors`` gave, under the same prior; KeyError where something lacks."""
         self.weights, self.values, self._expected = tensors["weights"], tensors["values"], tensors["expected"]
         self.skill, self.slope = tensors["judged"].tolist()
+        self._drawn = tensors["drawn"]
         for name, sums in (("learned", self._learned), ("held_out", self._held_out)):
             for part in vars(sums):
                 setattr(sums, part, tensors[f"{name}.{part}"])
-
-
-@dataclass(frozen=True)
-class Components:
-    """The first principal components of rows: mean [D], basis [D, count], and the scale that makes them of order 1."""
-
-    mean: Tensor
-    basis: Tensor
-    scale: Tensor
-
-    @classmethod
-    def of(cls, rows: Tensor, count: int) -> Components:
-        """Find them in (a sample of) rows [N, D]; fewer than ``count`` where there are fewer."""
-        sample = rows[:: max(1, len(rows) // _BASIS_ROWS)]
-        mean = sample.mean(0)
-        with torch.random.fork_rng():
-            torch.manual_seed(0)  # of the range finder of Halko et al. 2011
-            basis = torch.pca_lowrank(sample - mean, q=min(count, *sample.shape), center=False)[2]
-        scale = ((sample - mean) @ basis).std(0, correction=0).mean().clamp(min=1e-6)
-        return cls(mean, basis, scale)
-
-    def __call__(self, rows: Tensor) -> Tensor:
-        """Coordinates of rows: [N, D] -> [N, count]."""
-        return (rows - self.mean) @ self.basis / self.scale
-
-
-def _classes_of_expectation(values: Tensor) -> Tensor:
-    """The linear map from (1, expected reward) to class chances of that expectation, of least norm: float64 [2, C]."""
-    if len(values) == 1:
-        return torch.tensor([[0.0], [1.0]], dtype=torch.float64)
-    centred = values - values.mean()
-    slopes = centred / (centred**2).sum()
-    return torch.stack([1 / len(values) - values.mean() * slopes, slopes])
-
-
-def _two_hot(rewards: Tensor, values: Tensor) -> Tensor:
-    """Chances of classes with the given expectation, split between neighbours: float64 [B] -> [B, C].
-
-    Rewards outside the range of the classes count as the nearest. With one class the reward is its own output.
-    """
-    if len(values) == 1:
-        return rewards[:, None]
-    rewards = rewards.clamp(float(values[0]), float(values[-1]))
-    upper = torch.searchsorted(values, rewards.contiguous()).clamp(1, len(values) - 1)
-    low, high = values[upper - 1], values[upper]
-    share = ((rewards - low) / (high - low))[:, None]
-    chances = torch.zeros(len(rewards), len(values), dtype=torch.float64)
-    return chances.scatter(1, upper[:, None], share).scatter(1, upper[:, None] - 1, 1 - share)

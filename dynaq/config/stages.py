@@ -25,7 +25,8 @@ class AskConfig(Section):
             highest values; ``uncertainty``: the largest disagreement of the world model; ``mixed``: disagreement
             times the chance to enter the top, spread over the batch.
         pool: the last three choose among the candidates of so many times the applicants of a step.
-        uniform_share: of their questions, those drawn at random all the same.
+        uniform_share: of their questions, those drawn at random all the same. The world model's skill is measured on
+            some of them, so with 0 there is none, and no planning.
         per_applicant: most questions to one applicant in a step.
     """
 

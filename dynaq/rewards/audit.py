@@ -151,7 +151,7 @@ def _kappa(answers: Sequence[tuple[str, str]]) -> float:
 
 def _judge(gate: GateConfig, agreement: float, with_people: float) -> tuple[float, bool, str]:
     """Weight of the labels in training, whether the gate lets them through, and why."""
-    found = {"themselves, asked again": agreement, "people": with_people}
+    found = {"their first selves": agreement, "people": with_people}
     known = {name: kappa for name, kappa in found.items() if not math.isnan(kappa)}
     if not known:
         return 1.0, True, "Too few answers to say whether the labels can be trusted."
@@ -159,7 +159,7 @@ def _judge(gate: GateConfig, agreement: float, with_people: float) -> tuple[floa
     kappa, bound = known[worst], gate.agreement
     words = f"the labels agree with {worst} by a weighted kappa of {kappa:.2f}"
     if kappa >= bound:
-        return 1.0, True, f"At worst, {words}; llm.audit.gate asks for {bound:g}."
+        return 1.0, True, f"{words[0].upper()}{words[1:]}; llm.audit.gate asks for {bound:g}."
     words = f"Only {kappa:.2f} instead of llm.audit.gate.agreement {bound:g}: {words}"
     if gate.below == "stop":
         raise LabelError(f"{words}; look at the labels, or set llm.audit.gate.below to warn")

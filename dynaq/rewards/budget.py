@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from statistics import mean
 
-from dynaq.config import LLMConfig, PriceConfig
+from dynaq.config import BudgetConfig, LLMConfig, PriceConfig
 from dynaq.data.ledger import Ledger, Spent
 from dynaq.data.snapshot import Snapshot
 from dynaq.errors import LabelError
@@ -89,8 +89,8 @@ def account(spent: Spent, config: LLMConfig) -> str:
     )
 
 
-def forecast(snapshot: Snapshot, config: LLMConfig, questions: int) -> Spent:
-    """The most that so many questions can cost, none of them stored yet, from the lengths of some prompts."""
+def forecast(snapshot: Snapshot, config: LLMConfig, questions: int) -> str:
+    """About what so many questions cost at most, none of them stored yet; from the lengths of some prompts."""
     chance = random.Random(0)  # noqa: S311 - a sample, no secret
     applicants, jobs = snapshot.applicant_texts, snapshot.job_texts
     prompts = [
@@ -102,4 +102,5 @@ def forecast(snapshot: Snapshot, config: LLMConfig, questions: int) -> Spent:
         if prompt is not None
     ]
     tokens = int(questions * mean(characters or [0]) * _TOKENS_PER_CHARACTER)
-    return Spent(questions, questions, tokens, 0, questions * _REPLY_TOKENS)
+    unlimited = config.model_copy(update={"budget": BudgetConfig(labels=None, tokens=None, money=None)})
+    return account(Spent(questions, questions, tokens, 0, questions * _REPLY_TOKENS), unlimited)

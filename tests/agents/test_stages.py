@@ -126,3 +126,28 @@ def test_gamma_zero_always_runs_beside_the_configured_one(tmp_path: Path) -> Non
     config = small_config(tmp_path, **{"compare.seeds": 2, "seed": 7})
     assert [arm.name for arm in arms(config, "llm")] == ["llm-g0.3-s7", "llm-g0.3-s8", "llm-g0-s7", "llm-g0-s8"]
     assert len(arms(small_config(tmp_path, **{"agent.gamma": 0.0}), "llm")) == 5
+
+
+class PayingApplicant(SilentApplicant):
+    """Answers everything, and counts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pairs: list[tuple[int, int]] = []
+
+    def __call__(self, applicants: Tensor, jobs: Tensor) -> Tensor:
+        super().__call__(applicants, jobs)
+        self.pairs += zip(applicants.tolist(), jobs.tolist(), strict=True)
+        return (jobs % 3).float() / 2
+
+
+@pytest.mark.parametrize("strategy", ["uniform", "top_q", "uncertainty", "mixed"])
+def test_a_strategy_asks_as_often_as_the_budget_says_and_nothing_twice(
+    small_snapshot: Snapshot, tmp_path: Path, strategy: str
+) -> None:
+    config = small_config(tmp_path, **{"finetune.ask.strategy": strategy, "finetune.applicants_per_step": 8})
+    reward: Any = PayingApplicant()
+    stages.finetune(config, small_snapshot, LLM, reward, 1.0)
+    assert len(reward.pairs) == len(set(reward.pairs)) == 320
+    aside = held_out(small_snapshot.applicant_ids, config.split.held_out_share, config.seed)
+    assert not any(aside[row] for row, _ in reward.pairs)

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from dynaq.agents.world_model import _RIDGES, WorldModel, _two_hot
+from dynaq.agents.classes import two_hot
+from dynaq.agents.world_model import _RIDGES, WorldModel
 from dynaq.config import WorldModelConfig
 from dynaq.mdp.history import History
 from tests.agents.conftest import all_pairs, cosines, random_space
@@ -183,17 +184,17 @@ def test_a_new_phase_starts_from_what_the_warm_start_expects(classes: tuple[floa
     assert not model.predict(*everything).reward.any()
 
 
-def test_two_hot_answers_keep_the_expectation() -> None:
+def testtwo_hot_answers_keep_the_expectation() -> None:
     values = torch.tensor(sorted(CLASSES), dtype=torch.float64)
     rewards = torch.cat([values, torch.linspace(-0.1, 1.0, 23, dtype=torch.float64)])
-    chances = _two_hot(rewards, values)
+    chances = two_hot(rewards, values)
     assert torch.allclose(chances @ values, rewards)
     assert torch.allclose(chances.sum(1), torch.ones(26, dtype=torch.float64))
     assert (chances >= 0).all()
     assert ((chances > 0).sum(1) <= 2).all()
     assert torch.allclose(chances[:3], torch.eye(3, dtype=torch.float64))
     beyond = torch.tensor([-7.0, 9.0], dtype=torch.float64)
-    assert _two_hot(beyond, values).tolist() == [[1, 0, 0], [0, 0, 1]]
+    assert two_hot(beyond, values).tolist() == [[1, 0, 0], [0, 0, 1]]
 
 
 @pytest.mark.parametrize("classes", [(1.0, 0.0, 0.0), (0.5, 0.5, 0.5)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +41,16 @@ def test_money_is_what_the_tokens_cost() -> None:
     assert account(spent, CONFIG) == "2 labels, 1,100,000 tokens"
 
 
-def test_a_forecast_is_no_less_than_what_is_paid(database: Database[dict[str, Any]]) -> None:
-    most = forecast(TEXTS, CONFIG, 30)
-    with server(lambda *_: (200, LABEL)) as endpoint, LabelClient(endpoint, CONFIG) as client:
-        open_labeller(database, client)(questions(30))
-    paid = Ledger(database["llm_spending"], "test").total()
-    assert (paid.calls, paid.labels) == (most.calls, most.labels) == (30, 30)
-    assert 30 * 300 < most.prompt_tokens < 30 * 1000
+def test_a_forecast_follows_questions_texts_and_price() -> None:
+    def tokens(text: str) -> int:
+        return int(re.findall(r"([\d,]+) tokens", text)[0].replace(",", ""))
+
+    one, thirty = forecast(TEXTS, limited(labels=5), 1), forecast(TEXTS, limited(labels=5), 30)
+    assert thirty.startswith("30 labels, ")
+    assert "left" not in thirty
+    assert tokens(thirty) == pytest.approx(30 * tokens(one), rel=0.01)
+    assert 30 * 300 < tokens(thirty) < 30 * 1000
+    assert float(thirty.split()[-2]) == pytest.approx(tokens(thirty) * 2e-6 + 30 * 40 * 6e-6, rel=0.1)
 
 
 @pytest.mark.parametrize(

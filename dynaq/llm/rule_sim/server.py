@@ -11,7 +11,7 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
@@ -61,7 +61,10 @@ class _StandIn:
 
     async def complete(self, request: Request) -> Response:
         self._tally.requests += 1
-        question = read_question(await request.body())
+        try:
+            question = read_question(await request.body())
+        except ClientDisconnect:  # killed in the middle of a request: nobody waits for an answer
+            return Response(status_code=400)
         if self._behaviour.no_schema and question.schema:
             # In the words of a real server, which names neither the parameter nor a code.
             raise BadRequestError("'response_format' of type 'json_schema' is not supported with this model")
