@@ -55,7 +55,8 @@ for name in ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", 
 file = gguf.GGUFWriter(path, "llama")
 for add, value in {"context_length": context, "embedding_length": width, "feed_forward_length": width, "block_count": 1,
                    "head_count": 4, "layer_norm_rms_eps": 1e-5, "tokenizer_model": "llama", "token_list": tokens,
-                   "token_scores": [0.0] * 259, "token_types": [2, 3, 3, *[6] * 256], "eos_token_id": 2}.items():
+                   "token_scores": [0.0] * 259, "token_types": [2, 3, 3, *[6] * 256], "eos_token_id": 2,
+                   "chat_template": "{% for m in messages %}{{ m.content }}{% endfor %}"}.items():
     getattr(file, "add_" + add)(value)
 for name, tensor in {"token_embd": embedding, "output": output, **tensors}.items():
     file.add_tensor(name + ".weight", tensor)
