@@ -30,4 +30,4 @@ def canaries(
     pairs = max(2, settings.llm.audit.pairs)
     get_run_logger().info("at most %d calls; labels already stored are free", pairs * 2 * (1 + len(CANARIES)))
     with rule_sim_server() if endpoint is None else nullcontext() as stand_in:
-        return check_canaries(settings, snapshot, stand_in)
+        return check_canaries(settings, snapshot, stand_in, pairs)

@@ -19,7 +19,7 @@ from dynaq.rewards.llm_feedback import reward_name
 from flows.fan_out import fan_out
 from flows.night import MLflowNight, find_snapshot, mlflow_night
 from tasks.compare import measure_similarity, run_arm, run_reference
-from tasks.labelling import latest_audit, open_ledger
+from tasks.labelling import latest_audit, open_ledger, today
 from tasks.report import Labelling, Outputs, track_night, write_night
 
 
@@ -37,10 +37,10 @@ def compare(
     settings = load_config(config, overrides)
     path = find_snapshot(settings, snapshot)
     with mlflow_night(settings, f"compare {settings.name}") as night:
-        return compare_arms(settings, path, night)
+        return compare_arms(settings, path, night, today())
 
 
-def compare_arms(settings: Config, snapshot: Path, night: MLflowNight) -> Path:
+def compare_arms(settings: Config, snapshot: Path, night: MLflowNight, day: str) -> Path:
     """Run all arms online, write the report, log both to MLflow; returns the report's directory."""
     endpoint = resolve_endpoint()
     source = endpoint.provenance if endpoint else RULE_SIM
@@ -71,7 +71,7 @@ def compare_arms(settings: Config, snapshot: Path, night: MLflowNight) -> Path:
             ],
         )
     with open_database(settings.mongo, settings.work_path) as database:
-        spent = open_ledger(settings, opened, database, source).total()
+        spent = open_ledger(settings, opened, database, source, day).total()
     report = write_night(settings, outputs, Labelling(source, spent, audit), night.seconds)
     track_night(settings, night.run_id, outputs, Labelling(source, spent, audit), report)
     return report

@@ -5,13 +5,15 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 from prefect import Task
 from prefect.futures import as_completed
 from prefect.task_runners import ProcessPoolTaskRunner
 from tqdm import tqdm
+
+from dynaq.errors import TransientError
 
 K = TypeVar("K")
 
@@ -47,14 +49,18 @@ def _told_each_second(bar: tqdm[Any], account: Callable[[], str] | None) -> Iter
     over = threading.Event()
 
     def tell() -> None:
-        while not over.wait(1):
+        with suppress(TransientError):  # a bar is not worth a night
             bar.set_postfix_str(account())
 
-    teller = threading.Thread(target=tell, daemon=True)
+    def keep_telling() -> None:
+        while not over.wait(1):
+            tell()
+
+    teller = threading.Thread(target=keep_telling, daemon=True)
     teller.start()
     try:
         yield
-        bar.set_postfix_str(account())
+        tell()
     finally:
         over.set()
         teller.join()

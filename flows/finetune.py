@@ -12,26 +12,31 @@ from dynaq.agents.arms import Arm, arms
 from dynaq.config import Config
 from dynaq.config_file import load_config
 from dynaq.data.connection import open_database
-from dynaq.data.snapshot import open_snapshot
+from dynaq.data.snapshot import Snapshot, open_snapshot
 from dynaq.llm.endpoint import resolve_endpoint
 from dynaq.llm.rule_sim.process import rule_sim_server
+from dynaq.rewards.audit_pairs import human_labels
 from dynaq.rewards.budget import account, forecast
 from flows.fan_out import fan_out
 from flows.night import find_snapshot
-from tasks.labelling import audit_labels, feedback_endpoint, latest_audit, open_ledger
+from tasks.labelling import audit_labels, feedback_endpoint, latest_audit, open_ledger, today
 from tasks.train import finetune_arm
 
 
 @flow
 def finetune(
-    config: str = "configs/demo.yaml", overrides: dict[str, Any] | None = None, snapshot: Path | None = None
+    config: str = "configs/demo.yaml",
+    overrides: dict[str, Any] | None = None,
+    snapshot: Path | None = None,
+    day: str | None = None,
 ) -> dict[str, Path]:
     """Fine-tune ``llm`` and ``hybrid`` for every seed and discount; returns checkpoint directories by arm.
 
     Without an LLM in the environment the stand-in rule-sim-v1 is started and said so; it is never a fall-back.
-    Where the audit finds labels that cannot be trusted and the gate says skip, nothing is trained.
+    Where the audit finds labels that cannot be trusted and the gate says skip, nothing is trained. ``day`` is the one
+    whose budget pays, this one if not given.
     """
-    settings = load_config(config, overrides)
+    settings, day = load_config(config, overrides), day or today()
     snapshot = find_snapshot(settings, snapshot)
     endpoint, log = resolve_endpoint(), get_run_logger()
     if endpoint is None:
@@ -44,39 +49,48 @@ def finetune(
         open_database(settings.mongo, settings.work_path) as database,
     ):
         opened, provenance = open_snapshot(snapshot), feedback_endpoint(stand_in).provenance
-        ledger = open_ledger(settings, opened, database, provenance)
+        ledger = open_ledger(settings, opened, database, provenance, day)
         asked = arms(settings, "llm", "hybrid")
-        log.info(_forecast(settings, snapshot, len(asked)))
-        log.info("paid on this snapshot before: %s", account(ledger.total(), settings.llm))
-        weight = _weight(settings, snapshot, stand_in, provenance)
+        log.info(_forecast(settings, opened, len(asked)))
+        log.info("paid on this snapshot today: %s", account(ledger.total(), settings.llm))
+        weight = _weight(settings, opened, stand_in, day)
         if weight == 0:
             return {}
         calls: dict[Arm, dict[str, Any]] = {
-            arm: {"config": settings, "snapshot": snapshot, "arm": arm, "stand_in": stand_in, "weight": weight}
+            arm: {
+                "config": settings,
+                "snapshot": snapshot,
+                "arm": arm,
+                "stand_in": stand_in,
+                "weight": weight,
+                "day": day,
+            }
             for arm in asked
         }
         paths = fan_out(finetune_arm, calls, settings.processes, lambda: account(ledger.total(), settings.llm))
         return {arm.name: path for arm, path in paths.items()}
 
 
-def _forecast(config: Config, snapshot: Path, agents: int) -> str:
+def _forecast(config: Config, snapshot: Snapshot, agents: int) -> str:
     """What may be paid at most, in one sentence."""
-    questions = agents * config.finetune.labels * config.llm.samples.most + 2 * config.llm.audit.pairs
+    audit = config.llm.audit
+    people = len(human_labels(snapshot, audit.human)) if audit.human else 0
+    questions = agents * config.finetune.labels * config.llm.samples.most + 2 * audit.pairs + people
     return (
         f"{agents} agents with a budget of {config.finetune.labels} labels each, and the audit: at most"
-        f" {forecast(open_snapshot(snapshot), config.llm, questions)}; labels already stored are free"
+        f" {forecast(snapshot, config.llm, questions)}; labels already stored are free"
     )
 
 
-def _weight(config: Config, snapshot: Path, stand_in: str | None, provenance: str) -> float:
+def _weight(config: Config, snapshot: Snapshot, stand_in: str | None, day: str) -> float:
     """How far the audit lets labels count; in full without one."""
     log = get_run_logger()
     if config.llm.audit.pairs == 0:
         return 1.0
     if config.llm.replay_only:
-        found = latest_audit(config, open_snapshot(snapshot), provenance)
+        found = latest_audit(config, snapshot, feedback_endpoint(stand_in).provenance)
     else:
-        found = audit_labels(config, snapshot, stand_in)
+        found = audit_labels(config, snapshot.path, stand_in, day)
     if found is None:
         log.warning("llm.replay_only: no audit of these labels has ever been made")
         return 1.0

@@ -15,6 +15,7 @@ from flows.finetune import finetune
 from flows.ingest import ingest
 from flows.night import mlflow_night
 from flows.pretrain import pretrain
+from tasks.labelling import today
 
 
 @flow
@@ -23,7 +24,7 @@ def nightly(config: str = "configs/demo.yaml", overrides: dict[str, Any] | None 
 
     What an earlier or interrupted night has finished for the same inputs is reused.
     """
-    settings = load_config(config, overrides)
+    settings, day = load_config(config, overrides), today()
     # An embedded mongod stays up between the stages.
     with (
         open_database(settings.mongo, settings.work_path),
@@ -37,5 +38,5 @@ def nightly(config: str = "configs/demo.yaml", overrides: dict[str, Any] | None 
         with night.timed("pretrain"):
             pretrain(config, overrides, snapshot)
         with night.timed("finetune"):
-            finetune(config, overrides, snapshot)
-        return compare_arms(settings, snapshot, night)
+            finetune(config, overrides, snapshot, day)
+        return compare_arms(settings, snapshot, night, day)

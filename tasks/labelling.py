@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from dynaq.data.connection import MongoDatabase, open_database
 from dynaq.data.labels import LabelStore
 from dynaq.data.ledger import Ledger
 from dynaq.data.snapshot import Snapshot, open_snapshot
+from dynaq.errors import LabelError
 from dynaq.llm.client import LabelClient
 from dynaq.llm.endpoint import Endpoint, resolve_endpoint, rule_sim_endpoint
 from dynaq.rewards.audit import Audit, audit
@@ -29,9 +30,9 @@ from tasks.retry import RETRY
 
 @contextmanager
 def open_labeller(
-    config: Config, snapshot: Snapshot, database: MongoDatabase, stand_in: str | None, share: float
+    config: Config, snapshot: Snapshot, database: MongoDatabase, stand_in: str | None, account: str, share: float
 ) -> Iterator[Labeller]:
-    """Labels from the store or the server, charged to the account of this night.
+    """Labels from the store or the server, charged to an account.
 
     ``stand_in`` is the loopback address of rule-sim-v1; a real endpoint's address and key stay in the environment.
     ``share`` of the provider's rates is this task's.
@@ -39,7 +40,7 @@ def open_labeller(
     endpoint = feedback_endpoint(stand_in)
     with LabelClient(endpoint, config.llm, share) as client:
         store = LabelStore(database[config.mongo.collections.labels])
-        budget = Budget(config.llm, open_ledger(config, snapshot, database, endpoint.provenance))
+        budget = Budget(config.llm, open_ledger(config, snapshot, database, endpoint.provenance, account))
         yield Labeller(store, client, config.llm, budget)
 
 
@@ -50,41 +51,50 @@ def feedback_endpoint(stand_in: str | None) -> Endpoint:
     return endpoint
 
 
-def open_ledger(config: Config, snapshot: Snapshot, database: MongoDatabase, provenance: str) -> Ledger:
-    """The account of a night, and of those that go on where it stopped: the same snapshot, labels and name."""
-    key = inputs_key(name=config.name, asked=_asked(config, snapshot, provenance))
+def open_ledger(config: Config, snapshot: Snapshot, database: MongoDatabase, provenance: str, account: str) -> Ledger:
+    """What is paid on a snapshot: by a day's nights together, so that one goes on where another stopped."""
+    key = inputs_key(name=config.name, account=account, asked=_asked(config, snapshot, provenance))
     return Ledger(database[config.mongo.collections.spending], key)
 
 
+def today() -> str:
+    """The day that budgets and audits belong to, UTC, as 2026-11-21; a night keeps that of its beginning."""
+    return datetime.now(UTC).date().isoformat()
+
+
 @task(**RETRY)
-def audit_labels(config: Config, snapshot: Path, stand_in: str | None) -> Audit:
-    """Ask the frozen pairs again, once a day, and write down what that shows."""
+def audit_labels(config: Config, snapshot: Path, stand_in: str | None, day: str) -> Audit:
+    """Ask the frozen pairs again, once a day, and write down what that shows.
+
+    Raises:
+        LabelError: the labels do not pass, and ``llm.audit.gate.below`` says stop.
+    """
     opened = open_snapshot(snapshot)
-    today = datetime.now(UTC).date()
-    target = _audits(config, opened, feedback_endpoint(stand_in).provenance) / today.isoformat()
+    target = _audits(config, opened, feedback_endpoint(stand_in).provenance) / day
     if not target.exists():
         with (
             open_database(config.mongo, config.work_path) as database,
-            open_labeller(config, opened, database, stand_in, share=1.0) as labeller,
+            open_labeller(config, opened, database, stand_in, day, share=1.0) as labeller,
         ):
-            found = audit(opened, labeller, config.llm, today)
+            found = audit(opened, labeller, config.llm, date.fromisoformat(day))
         with publish(target) as directory:
             (directory / "audit.json").write_text(json.dumps(found.as_json(), indent=2, allow_nan=False) + "\n")
-    return Audit.read(target / "audit.json")
+    found = Audit.read(target / "audit.json")
+    if not found.passed and config.llm.audit.gate.below == "stop":
+        raise LabelError(found.verdict)
+    return found
 
 
 @task(**RETRY)
-def check_canaries(config: Config, snapshot: Path, stand_in: str | None) -> str:
+def check_canaries(config: Config, snapshot: Path, stand_in: str | None, pairs: int) -> str:
     """Measure what injected orders do, with the prompt's defences and without; returns a Markdown table."""
+    account = f"canaries {today()}"  # a trial must not use up the budget of a night
     opened = open_snapshot(snapshot)
     with (
         open_database(config.mongo, config.work_path) as database,
-        open_labeller(config, opened, database, stand_in, share=1.0) as labeller,
+        open_labeller(config, opened, database, stand_in, account, share=1.0) as labeller,
     ):
-        measured = [
-            measure_canaries(opened, labeller, config.llm, max(2, config.llm.audit.pairs), defended)
-            for defended in (True, False)
-        ]
+        measured = [measure_canaries(opened, labeller, config.llm, pairs, defended) for defended in (True, False)]
     table = canary_table(*measured)
     create_markdown_artifact(table, key="canaries", description=config.name)
     return table

@@ -24,12 +24,12 @@ def pretrain_arm(config: Config, snapshot: Path, arm: Arm) -> Path:
 
 
 @task(**RETRY, task_run_name="finetune-{arm.name}")
-def finetune_arm(config: Config, snapshot: Path, arm: Arm, stand_in: str | None, weight: float) -> Path:
+def finetune_arm(config: Config, snapshot: Path, arm: Arm, stand_in: str | None, weight: float, day: str) -> Path:
     """Fine-tune on LLM feedback and record what was experienced; returns the checkpoint directory."""
     opened = open_snapshot(snapshot)
     with (
         open_database(config.mongo, config.work_path) as database,
-        open_labeller(config, opened, database, stand_in, share=1 / config.processes) as labeller,
+        open_labeller(config, opened, database, stand_in, day, share=1 / config.processes) as labeller,
     ):
         reward = LLMFeedback(opened, labeller, config.llm)
         checkpoint = stages.finetune(config, opened, arm, reward, weight)

@@ -35,7 +35,7 @@ class Night:
         training: label of a quantity -> agent -> curve, for the training figure.
         label_source: provenance of the LLM labels.
         label_cost: calls made, labels taken from the store, missing by kind, tokens: summed over agents and seeds.
-        account: what has been paid for labels on this snapshot, and what is left of the budget.
+        account: what has been paid for labels on this snapshot today, and what is left of the budget.
         audit: what asking the LLM again has shown; empty without an audit.
         trusted: whether the labels passed it.
         seconds: how long each stage before the comparison took.
@@ -101,7 +101,7 @@ checkpoints were trained, which may have been an earlier night.
 - {{ name.replace("_", " ") }}: {{ "{:,}".format(count) }}
 {%- endfor %}
 
-Paid on this snapshot so far, the audit included: {{ night.account|plain }}.
+Paid on this snapshot today, the audit included: {{ night.account|plain }}.
 {% if night.audit %}
 Audit: {{ night.audit|plain }}
 {% endif %}

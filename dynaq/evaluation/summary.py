@@ -84,7 +84,8 @@ def summarise(runs: Sequence[OnlineRun], references: dict[int, References], conf
     summaries = []
     for gamma in dict.fromkeys(run.arm.gamma for run in runs):
         baseline = _rewards(by_arm, "baseline", gamma, seeds).mean(axis=1)
-        for agent in WARM_STARTS:
+        # Without LLM labels that can be trusted there is nothing fine-tuned to compare.
+        for agent in (each for each in WARM_STARTS if any(run.arm.agent == each for run in runs)):
             rewards = _rewards(by_arm, agent, gamma, seeds)
             metrics = measure(
                 rewards,

@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from dynaq.llm.label import AnswerForm, schema_of
 
-_REFUSED_PARAMETER = re.compile(r"http (400|415|422|501)( .*)?")
+_REFUSED_PARAMETER = re.compile(r"http (400|415|422|500|501)( .*)?")  # 500 is llama-cpp-python's way
+_REFUSED_PROMPT = {"content_filter", "context_length_exceeded", "exceed_context_size_error"}
 
 _SPELLINGS = 5  # alternatives to a token: three actions in some spellings
 
@@ -47,4 +48,4 @@ def ladder(form: AnswerForm) -> list[Abilities]:
 
 def asks_too_much(kind: str) -> bool:
     """Whether this is how a server turns down a request with parameters that it does not know."""
-    return _REFUSED_PARAMETER.fullmatch(kind) is not None
+    return _REFUSED_PARAMETER.fullmatch(kind) is not None and kind.split()[-1] not in _REFUSED_PROMPT

@@ -18,9 +18,6 @@ from dynaq.errors import InputError
 from dynaq.llm.plain_text import plain
 from dynaq.llm.prompt import Prompt, build_prompt
 
-CANARY_VERSION = "v1"
-"""Raise it whenever a text changes: effects of different texts are not one series."""
-
 CLEAN = ""
 """The name of the pair without an injection."""
 

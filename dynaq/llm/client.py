@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from types import TracebackType
 from typing import Self
 
 from dynaq.config import LLMConfig
-from dynaq.llm.abilities import asks_too_much, ladder
+from dynaq.llm.abilities import Abilities, asks_too_much, ladder
 from dynaq.llm.endpoint import Endpoint
 from dynaq.llm.prompt import Prompt, new_boundary
 from dynaq.llm.reply import Answer, Failure, Reply, read_completion
@@ -23,15 +23,20 @@ OnReplies = Callable[[Sequence[tuple[int, Reply]]], None]
 
 
 class LabelClient:
-    """Asks an LLM from synchronous code; keeps its connections between calls. A context manager."""
+    """Asks an LLM from synchronous code; keeps its connections between calls. A context manager.
+
+    Attributes:
+        unasked: prompts of the present ``ask`` whose call has not begun.
+    """
 
     def __init__(self, endpoint: Endpoint, config: LLMConfig, share: float = 1.0) -> None:
         """Sends nothing yet; ``share`` of the configured rates is this client's."""
         self.endpoint = endpoint
         self._config = config
         self._boundary = new_boundary()
-        self._abilities = ladder(config.answer)  # the first is tried, and dropped where it is refused
+        self._abilities = ladder(config.answer)  # from most to least, until a reply shows which
         self._probed = False
+        self.unasked = 0
         self._runner = asyncio.Runner()
         _silence_transport_logs()
         self._server = Server(endpoint, config, share)
@@ -88,7 +93,12 @@ class LabelClient:
                         finally:
                             await storing  # after Ctrl-C too: what was taken is stored before this ends
 
-        numbered = ((index, prompt) for index, prompt in enumerate(prompts))
+        def in_turn() -> Generator[tuple[int, Prompt], None, None]:
+            for index, prompt in enumerate(prompts):
+                self.unasked = len(prompts) - index - 1
+                yield index, prompt
+
+        numbered = in_turn()
         try:
             if not self._probed and prompts:
                 await work(iter([next(numbered)]))
@@ -114,26 +124,28 @@ class LabelClient:
             "temperature": self._config.temperature,
         }
         started = time.perf_counter()
-        while True:
-            abilities = self._abilities[0]
-            completion = await self._server.complete(body | abilities.parameters(form))
+        for abilities in self._abilities:
+            # With less in the request a refusal is told apart from a server that is down: no retries for that.
+            retries = self._config.max_retries if abilities is self._abilities[0] else 0
+            completion = await self._server.complete(body | abilities.parameters(form), retries)
             if not isinstance(completion, Failure):
                 break
-            if self._probed or len(self._abilities) == 1 or not asks_too_much(completion.kind):
-                return completion
-            if abilities is self._abilities[0]:  # nobody else has found out meanwhile
-                del self._abilities[0]
+            failure = completion
+            if self._probed or not asks_too_much(failure.kind):
+                return failure
+        else:
+            return failure  # however little was asked for: it is the prompt, and shows nothing about the server
         reply = read_completion(completion, form, time.perf_counter() - started)
         if not self._probed:
-            self._probed = True
-            self._say(reply)
+            self._probed, self._abilities = True, [abilities]
+            self._say(abilities, reply)
         return reply
 
-    def _say(self, reply: Reply) -> None:
+    def _say(self, abilities: Abilities, reply: Reply) -> None:
         """What the server turned out to be able to do."""
-        words = str(self._abilities[0])
+        words = str(abilities)
         if isinstance(reply, Answer):
-            if self._abilities[0].logprobs and not reply.logprobs:
+            if abilities.logprobs and not reply.logprobs:
                 words += " (but gives none)"
             words += f"; it answers as {reply.model or 'a model without a name'}"
         log.info("%s takes %s", self.endpoint.provenance, words)

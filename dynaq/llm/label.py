@@ -131,6 +131,7 @@ def _parse(text: str, read: Callable[[object], Label]) -> Label:
 
 
 def _only_label(text: str, read: Callable[[object], Label]) -> Label:
+    """The one label that ends a reply or stands in its fence; what is quoted in a sentence is no answer."""
     labels = []
     for candidate in _flat_objects(text):
         try:
@@ -139,7 +140,7 @@ def _only_label(text: str, read: Callable[[object], Label]) -> Label:
             continue
     if len(labels) > 1:  # which one is meant would be a guess
         raise InvalidReplyError("invalid json", f"the reply holds {len(labels)} labels") from None
-    if not labels:
+    if not labels or text.rstrip().rstrip("`").rstrip()[-1] != "}":
         raise InvalidReplyError("invalid json", "the reply is not JSON") from None
     return labels[0]
 

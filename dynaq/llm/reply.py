@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 from dynaq.llm.label import AnswerForm, InvalidReplyError, Label, parse_action, parse_label
 
+_MOST_TOKENS = 2**31 - 1
+
 
 class Tokens(NamedTuple):
     """As the server counts them, 0 where it does not; ``cached`` are among ``prompt``."""
@@ -87,4 +89,10 @@ def read_completion(completion: Any, form: AnswerForm, latency_s: float) -> Repl
 def _tokens(usage: Any) -> Tokens:
     details = usage.get("prompt_tokens_details") or {}
     counts = usage.get("prompt_tokens"), details.get("cached_tokens"), usage.get("completion_tokens")
-    return Tokens(*(max(0, int(count or 0)) for count in counts))
+    prompt, cached, written = (min(max(0, int(count or 0)), _MOST_TOKENS) for count in counts)
+    return Tokens(prompt, min(cached, prompt), written)
+
+
+def _storable(text: str) -> str:
+    """JSON may hold half a character, MongoDB may not."""
+    return text.encode(errors="replace").decode()

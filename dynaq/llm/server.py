@@ -54,41 +54,43 @@ class Server:
         self._request: tuple[str, dict[str, str]] | None = None  # address and headers, once the SDK has made them
         self._rates = _Rates(config.rates, share)
         self._not_before = 0.0
+        self._served = False
 
     async def close(self) -> None:
         """Close the connections."""
         for http in self._idle:
             await http.aclose()
 
-    async def complete(self, body: dict[str, Any]) -> Any:
-        """The parsed body of a chat completion, or a ``Failure`` after all retries.
+    async def complete(self, body: dict[str, Any], retries: int) -> Any:
+        """The parsed body of a chat completion, or a ``Failure`` after so many retries.
 
         Raises:
             ConfigError: the server refuses the key or knows no such model.
         """
-        for tried in range(self._config.max_retries + 1):
+        for tried in range(retries + 1):
             completion = await self._try(body)
             if not isinstance(completion, Failure) or not may_pass(completion.kind):
                 return completion
             wait_s = completion.retry_after_s
-            if tried == self._config.max_retries or wait_s > _LONGEST_RETRY_AFTER_S:
+            if tried == retries or wait_s > _LONGEST_RETRY_AFTER_S:
                 return completion
             if wait_s:  # for everyone: the calls of the others would be turned down too
                 self._not_before = max(self._not_before, time.monotonic() + wait_s)
+            pause_s = max(0.0, self._not_before - time.monotonic())
             most = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2**tried)
-            await asyncio.sleep(random.uniform(0, most))  # noqa: S311 - full jitter, so that they do not return at once
+            await asyncio.sleep(pause_s + random.uniform(0, most))  # noqa: S311 - so that they do not return at once
         raise AssertionError("unreachable: the last try returns")
 
     async def _try(self, body: dict[str, Any]) -> Any:
-        while (wait_s := self._not_before - time.monotonic()) > 0:
-            await asyncio.sleep(wait_s)
         await self._rates.wait(body)
+        while (wait_s := self._not_before - time.monotonic()) > 0:
+            await asyncio.sleep(wait_s * random.uniform(1, 1.2))  # noqa: S311
         try:
             async with asyncio.timeout(self._config.timeout_s):
                 response = await (self._post(body) if self._request else self._post_by_sdk(body))
         except (TimeoutError, httpx2.TimeoutException):
             return Failure("timeout")
-        except httpx2.TransportError:
+        except httpx2.RequestError:  # dropped, refused, or not decodable
             return Failure("connection")
         if response.status_code != httpx2.codes.OK:
             return self._refused(response)
@@ -96,6 +98,7 @@ class Server:
             completion = json.loads(response.content)
         except (ValueError, RecursionError):  # a body that says it is JSON and is not
             return Failure("invalid reply")
+        self._served = True
         self._rates.learn(body, completion)
         return completion
 
@@ -129,7 +132,8 @@ class Server:
     def _refused(self, response: httpx2.Response) -> Failure:
         """A missing label, or the end where every further call would be refused too."""
         status, code = response.status_code, _code(response)
-        if status in (401, 403):
+        # A 403 to one of many is a gateway that dislikes a text, and no question of the key.
+        if status == httpx2.codes.UNAUTHORIZED or (status == httpx2.codes.FORBIDDEN and not self._served):
             raise ConfigError(f"the LLM server refused the key (HTTP {status}): check {self._variable('KEY')}")
         if status == httpx2.codes.NOT_FOUND:
             raise ConfigError(
@@ -172,7 +176,7 @@ def _limiter(a_minute: int | None, share: float) -> AsyncLimiter | None:
         return None
     # A bucket of some seconds: with one of a minute, twice the rate could pass within a minute.
     period_s = max(5.0, 60 / (a_minute * share))
-    return AsyncLimiter(a_minute * share * period_s / 60, period_s)
+    return AsyncLimiter(max(1.0, a_minute * share * period_s / 60), period_s)
 
 
 def _characters(body: dict[str, Any]) -> int:
@@ -193,12 +197,13 @@ def _retry_after_s(response: httpx2.Response) -> float:
 
 
 def _code(response: httpx2.Response) -> str:
-    """Only a code such as insufficient_quota: anything longer could quote the request."""
+    """The error's code or type, only if it is a word such as insufficient_quota: more could quote the request."""
     try:
-        code = json.loads(response.content)["error"]["code"]
-    except (ValueError, RecursionError, LookupError, TypeError):
+        error = json.loads(response.content)["error"]
+        named = [error.get("code"), error.get("type")]
+    except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
         return ""
-    return code if isinstance(code, str) and re.fullmatch("[a-z_]{1,40}", code) else ""
+    return next((name for name in named if isinstance(name, str) and re.fullmatch("[a-z_]{1,40}", name)), "")
 
 
 def _http_client(endpoint: Endpoint, tls: ssl.SSLContext) -> httpx2.AsyncClient:

@@ -16,7 +16,6 @@ from sklearn.metrics import cohen_kappa_score
 
 from dynaq.config import GateConfig, LLMConfig
 from dynaq.data.snapshot import Snapshot
-from dynaq.errors import LabelError
 from dynaq.llm.label import ACTIONS, Label, expected_reward
 from dynaq.llm.prompt import build_prompt
 from dynaq.rewards.audit_pairs import Pair, frozen_pairs, human_labels
@@ -62,9 +61,11 @@ class Audit:
 
     def sentence(self) -> str:
         """The verdict and the figures behind it."""
+        if math.isnan(self.change):
+            return self.verdict
         shares = ", ".join(
-            f"{action.upper()} {self.shares_first[action]:.2f} then, {self.shares_now[action]:.2f} now"
-            for action in ACTIONS
+            f"{action.upper()} {self.shares_first[action]:.2f} then, {share:.2f} now"
+            for action, share in self.shares_now.items()
         )
         moved = "has moved" if self.drifted else "has not moved beyond chance"
         return (
@@ -95,7 +96,7 @@ def audit(snapshot: Snapshot, labeller: Labeller, config: LLMConfig, today: date
 
     Raises:
         InputError: the table of human labels cannot be used.
-        LabelError: labels cannot be had, or they disagree and the gate says stop.
+        LabelError: labels cannot be had.
         TransientError: a server did not answer.
     """
     pairs = frozen_pairs(snapshot, config.audit.pairs)
@@ -162,7 +163,7 @@ def _judge(gate: GateConfig, agreement: float, with_people: float) -> tuple[floa
         return 1.0, True, f"{words[0].upper()}{words[1:]}; llm.audit.gate asks for {bound:g}."
     words = f"Only {kappa:.2f} instead of llm.audit.gate.agreement {bound:g}: {words}"
     if gate.below == "stop":
-        raise LabelError(f"{words}; look at the labels, or set llm.audit.gate.below to warn")
+        return 0.0, False, f"{words}; look at the labels, or set llm.audit.gate.below to warn."
     if gate.below == "warn":
         return 1.0, False, f"{words}; they count in full all the same."
     weight = 0.0 if gate.below == "skip" or bound <= 0 else round(max(0.0, kappa) / bound, 1)
@@ -181,4 +182,6 @@ def _interval(changes: Sequence[float]) -> tuple[float, float, float]:
 
 
 def _shares(labels: Sequence[Label]) -> dict[str, float]:
-    return {action: float(np.mean([getattr(label, action) for label in labels] or [math.nan])) for action in ACTIONS}
+    return (
+        {action: float(np.mean([getattr(label, action) for label in labels])) for action in ACTIONS} if labels else {}
+    )

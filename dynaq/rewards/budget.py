@@ -33,11 +33,15 @@ class Budget:
         """
         self._stop_at_a_limit(self._ledger.total())
 
-    def charge(self, replies: Sequence[Reply]) -> None:
+    def charge(self, replies: Sequence[Reply], unasked: int) -> None:
         """Enter answered calls.
 
+        Args:
+            replies: to them.
+            unasked: questions that still wait; with none of them left a limit that is just reached stops nothing.
+
         Raises:
-            LabelError: a limit is reached.
+            LabelError: a limit is reached, or cannot be kept because the server does not count tokens.
             TransientError: MongoDB did not answer.
         """
         spent = Spent(
@@ -47,7 +51,15 @@ class Budget:
             cached_tokens=sum(reply.tokens.cached for reply in replies),
             completion_tokens=sum(reply.tokens.completion for reply in replies),
         )
-        self._stop_at_a_limit(self._ledger.add(spent))
+        total = self._ledger.add(spent)
+        counted = self._limits.tokens is not None or self._limits.money is not None
+        if counted and spent.labels and spent.prompt_tokens == 0:
+            raise LabelError(
+                "the LLM server does not say how many tokens it used, so llm.budget.tokens and llm.budget.money cannot"
+                " be kept: set llm.budget.labels instead"
+            )
+        if unasked:
+            self._stop_at_a_limit(total)
 
     def _stop_at_a_limit(self, spent: Spent) -> None:
         for name, used in amounts(spent, self._price).items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,9 +17,10 @@ from dynaq.llm.reply import Answer, Failure, Reply
 from dynaq.llm.server import QUOTA_USED_UP, may_pass
 from dynaq.rewards.budget import Budget
 
-EMPTY_PROFILE = "empty profile"
+_EMPTY_PROFILE, _NOT_STORED = "empty profile", "not stored"
 _ANY = "any"  # llm.revision: labels of different revisions may mix
-_WINDOW, _FEWEST = 100, 20  # the missing share is taken over the last 100 questions, once there are 20
+_WINDOW, _FEWEST = 100, 20  # the missing share is taken over the last 100 questions or more, once there are 20
+_SEVERAL = 5  # calls that fail together say something about the server, fewer about themselves
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Labeller:
         self._cost: Counter[str] = Counter(
             calls_made=0, from_store=0, prompt_tokens=0, cached_tokens=0, completion_tokens=0
         )
-        self._outcomes: deque[str | None] = deque(maxlen=_WINDOW)  # kind of failure, None for a label
+        self._outcomes: list[str | None] = []  # of the last questions: kind of failure, None for a label
 
     @property
     def distinct(self) -> int:
@@ -75,14 +76,20 @@ class Labeller:
             KeyboardInterrupt: like every error, after the labels that had arrived were stored.
         """
         keys = [self._key(question) for question in questions]
-        self._count_missing(EMPTY_PROFILE for key in keys if key is None)
+        self._count_missing(_EMPTY_PROFILE for key in keys if key is None)
         unknown = {key: q for key, q in zip(keys, questions, strict=True) if key and key not in self._labels}
-        self._cost["from_store"] += self._recall(unknown)
+        recalled = self._recall(unknown)
+        self._cost["from_store"] += recalled
+        self._outcomes.extend([None] * recalled)
         # An applicant's jobs one after the other: the provider's prefix cache serves them.
         missing = sorted(unknown.keys() - self._labels.keys(), key=lambda key: (key.applicant_hash, key.job_hash))
-        if missing:
+        if missing and self._config.replay_only:
+            self._miss(unknown[missing[0]], len(missing))
+        elif missing:
             self._ask(missing, [unknown[key] for key in missing])
             self._recall(missing)
+        # Of the last questions, and of all of these: what is stored comes first, what fails for ever last.
+        self._outcomes = self._outcomes[-max(_WINDOW, len(questions)) :]
         self._stop_if_too_many_are_missing()
         return [self._labels.get(key) if key is not None else None for key in keys]
 
@@ -125,20 +132,24 @@ class Labeller:
             self._revisions = [named] if named not in (None, _ANY) else stored
         return self._revisions or []
 
-    def _ask(self, keys: list[LabelKey], questions: list[Question]) -> None:
-        if self._config.replay_only:
-            first = questions[0]
+    def _miss(self, question: Question, count: int) -> None:
+        """Where nobody may be asked: some that are not stored were missing in the first run too."""
+        if not self._labels:
             raise LabelError(
-                f"llm.replay_only is set, and {len(keys)} labels of {self.provenance} are not stored, the first that of"
-                f" applicant {first.applicant_id} and job {first.job_id}: run once without it"
+                f"llm.replay_only is set, and {count} labels of {self.provenance} are not stored, the first that of"
+                f" applicant {question.applicant_id} and job {question.job_id}: run once without it"
             )
+        self._count_missing([_NOT_STORED] * count)
+
+    def _ask(self, keys: list[LabelKey], questions: list[Question]) -> None:
         self._budget.check()
 
         def on_replies(arrived: Sequence[tuple[int, Reply]]) -> None:
             replies = [reply for _, reply in arrived]
             answers = [(index, reply) for index, reply in arrived if isinstance(reply, Answer)]
+            unasked = self._client.unasked
             try:
-                self._budget.charge(replies)
+                self._budget.charge(replies, unasked)
             finally:  # what was paid for is stored, whatever the account says
                 self._store.put([self._record(keys[index], questions[index], answer) for index, answer in answers])
             self._count(replies)
@@ -146,7 +157,7 @@ class Labeller:
 
         replies = self._client.ask([q.prompt for q in questions if q.prompt is not None], on_replies)
         kinds = Counter(reply.kind for reply in replies if isinstance(reply, Failure) and may_pass(reply.kind))
-        if kinds.total() == len(replies):
+        if kinds.total() == len(replies) >= _SEVERAL:
             raise TransientError(
                 f"the LLM server answered none of {len(replies)} calls ({_commonest(kinds)}): check that it is up and"
                 " not overloaded"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dynaq.errors import InputError
-from dynaq.llm.canaries import CANARIES, CANARY_VERSION, CLEAN, canary_effects, canary_prompts
+from dynaq.llm.canaries import CANARIES, CLEAN, canary_effects, canary_prompts
 from dynaq.llm.plain_text import plain
 from dynaq.llm.prompt import Prompt, build_prompt
 
@@ -92,6 +92,6 @@ def test_rewards_without_their_clean_pairs_are_refused() -> None:
 
 
 def test_other_texts_are_another_version() -> None:
-    """If this fails, raise CANARY_VERSION and put the new digest here."""
+    """If this fails, figures of earlier canaries are of others: say so in the changelog."""
     digest = hashlib.sha256(repr([(c.name, c.side, c.text) for c in CANARIES]).encode()).hexdigest()
-    assert (CANARY_VERSION, digest[:16]) == ("v1", "20ef86beec582e54")
+    assert digest[:16] == "20ef86beec582e54"

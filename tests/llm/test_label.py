@@ -89,7 +89,7 @@ def test_anything_else_is_no_label(text: str, kind: str) -> None:
     "text",
     [
         f"```json\n{reply()}\n```",
-        f"The person is a {{cook}}. }} {reply()} I hope that helps.",
+        f"The person is a {{cook}}. }} {reply()}",
         f"<think>{{}} {{'apply': 1}}</think>{reply()}",
     ],
 )
@@ -199,3 +199,11 @@ def test_the_schemas_are_ones_that_strict_mode_takes(schema: dict[str, Any], exa
 def test_each_form_has_its_schema_and_version() -> None:
     assert (schema_of("probabilities"), schema_version("probabilities")) == (LABEL_SCHEMA, "v1")
     assert (schema_of("action"), schema_version("action")) == (ACTION_SCHEMA, "action-v1")
+
+
+@pytest.mark.parametrize(
+    "reply", ["The posting asks me to answer {}; I will not.", 'It says {} and more. "', "{} Never would I say that."]
+)
+def test_a_label_quoted_in_a_sentence_is_no_answer(reply: str) -> None:
+    with pytest.raises(InvalidReplyError, match="not JSON"):
+        parse_label(reply.replace("{}", '{"apply": 1.0, "save": 0.0, "ignore": 0.0, "reason": "skills"}'))

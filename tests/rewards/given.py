@@ -67,7 +67,7 @@ def questions(count: int, sample: int = 0) -> list[Question]:
 
 @contextmanager
 def server(
-    answer: Callable[[int, str], tuple[int, str]], model: str | Callable[[], str] = "gpt-x-2025"
+    answer: Callable[[int, str], tuple[int, str]], model: str | Callable[[], str] = "gpt-x-2025", tokens: int = 7
 ) -> Iterator[Endpoint]:
     """Answers (number of the request, prompt) with a status and a reply, or the code of an error, as that model."""
     numbers = iter(range(1_000_000))
@@ -77,7 +77,11 @@ def server(
             asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             status, reply = answer(next(numbers), asked["messages"][-1]["content"])
             named = model if isinstance(model, str) else model()
-            answered = {"model": named, "choices": [{"message": {"content": reply}}], "usage": {"prompt_tokens": 7}}
+            answered = {
+                "model": named,
+                "choices": [{"message": {"content": reply}}],
+                "usage": {"prompt_tokens": tokens},
+            }
             body = json.dumps(answered if status == 200 else {"error": {"message": "no", "code": reply}})
             self.send_response(status)
             self.send_header("Content-Type", "application/json")

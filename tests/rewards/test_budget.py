@@ -78,6 +78,24 @@ def test_no_call_starts_beyond_a_limit_and_what_was_paid_is_kept(
         assert all(open_labeller(database, client, raised)(questions(60)))
 
 
+def test_a_budget_that_is_just_enough_is_enough(database: Database[dict[str, Any]]) -> None:
+    config = limited(labels=20)
+    with server(lambda *_: (200, LABEL)) as endpoint, LabelClient(endpoint, config) as client:
+        assert all(open_labeller(database, client, config)(questions(20)))
+    assert Ledger(database["llm_spending"], "test").total().labels == 20
+
+
+def test_a_limit_in_tokens_wants_a_server_that_counts_them(database: Database[dict[str, Any]]) -> None:
+    config = limited(tokens=1000)
+    with (
+        server(lambda *_: (200, LABEL), tokens=0) as endpoint,
+        LabelClient(endpoint, config) as client,
+        pytest.raises(LabelError, match=r"does not say how many tokens .* set llm\.budget\.labels"),
+    ):
+        open_labeller(database, client, config)(questions(20))
+    assert database["llm_feedback"].count_documents({}) == 1  # what was paid is kept
+
+
 def test_a_budget_of_nothing_pays_nothing(database: Database[dict[str, Any]]) -> None:
     config = limited(labels=0)
     with (

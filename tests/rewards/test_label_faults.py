@@ -52,7 +52,7 @@ def test_a_label_is_right_or_missing_and_paid_once(
         while killed < kills:
             before = told(url, "calls")["requests"]
             with subprocess.Popen(command, cwd=ROOT) as child:
-                while told(url, "calls")["requests"] == before:  # it has begun to ask
+                while told(url, "calls")["requests"] == before and child.poll() is None:  # it has begun to ask
                     time.sleep(0.02)
                 time.sleep(chance.uniform(0, 0.15 * count / 400))
                 killed += child.poll() is None

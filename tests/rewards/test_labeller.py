@@ -75,3 +75,24 @@ def test_a_contested_pair_is_asked_again_and_the_mean_counts(database: Database[
     assert rewards.tolist() == pytest.approx([0.9 + 0.025 - 0.005, (first + 2 * later) / 3])
     assert reward.labels_used == 4
     assert sorted(database["llm_feedback"].distinct("sample")) == [0, 1, 2]
+
+
+def test_a_few_refusals_never_end_a_run_that_goes_on_where_it_stopped(database: Database[dict[str, Any]]) -> None:
+    def refuses_some(_: int, prompt: str) -> tuple[int, str]:
+        return 200, "no" if any(f"Job {n}\n" in prompt for n in range(25)) else LABEL
+
+    with server(refuses_some) as endpoint:
+        for _ in range(2):  # the second time only what is missing is asked
+            with LabelClient(endpoint, CONFIG) as client:
+                labels = open_labeller(database, client)(questions(200))
+            assert sum(label is None for label in labels) == 25
+        replay = CONFIG.model_copy(update={"replay_only": True})
+        with LabelClient(endpoint, replay) as client:
+            labeller = open_labeller(database, client, replay)
+            assert sum(label is None for label in labeller(questions(200))) == 25
+            assert (labeller.cost()["calls_made"], labeller.cost()["missing: not stored"]) == (0, 25)
+
+
+def test_one_call_that_times_out_is_a_missing_label_and_no_dead_server(database: Database[dict[str, Any]]) -> None:
+    with server(lambda *_: (503, "")) as endpoint, LabelClient(endpoint, CONFIG) as client:
+        assert open_labeller(database, client)(questions(1)) == [None]
