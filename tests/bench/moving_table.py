@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from itertools import pairwise
 from pathlib import Path
@@ -32,9 +33,8 @@ from dynaq.mdp.features import FeatureSpace
 from tests.bench.contenders import Contender, ReplayControl
 from tests.bench.learning_table import configured, interval
 
-STEPS, PER_STEP, UPDATES = 128, 32, 5
+PER_STEP, UPDATES = 32, 5
 CANDIDATES = 15
-WINDOWS = (0, 1024, 2048, STEPS * PER_STEP)
 MARKETS = {  # drift, fatigue, no repeats
     "drifting": (1.0, 0.5, False),
     "drifting, no repeats": (1.0, 0.5, True),
@@ -90,14 +90,15 @@ def spread_space(seed: int) -> FeatureSpace:
     return FeatureSpace(4 * F.normalize(states, dim=1), 4 * F.normalize(actions, dim=1), ((0, 0),), 16)
 
 
-def run_seed(config: Config, market: str, seed: int) -> dict[str, list[float]]:
+def run_seed(config: Config, market: str, steps: int, names: Sequence[str], seed: int) -> dict[str, list[float]]:
     """Share of the way to the optimum, step by step, by contender."""
     torch.set_num_threads(1)
     space = spread_space(seed)
     drift, fatigue, no_repeats = MARKETS[market]
     whole = config.agent.world_model.model_copy(update={"state_components": 16, "action_components": 16})
     results = {}
-    for name, contender in CONTENDERS.items():
+    for name in names:
+        contender = CONTENDERS[name]
         changes = {"candidates": CANDIDATES, "world_model": whole}
         changed = configured(config.agent, contender).model_copy(update=changes)
         if no_repeats:
@@ -111,7 +112,7 @@ def run_seed(config: Config, market: str, seed: int) -> dict[str, list[float]]:
         agent = contender.kind(space, changed, CandidateSampler(len(space.actions), changed.candidates), seed)
         values = config.llm.values
         agent.start_phase((values.apply, values.save, values.ignore))
-        learn(agent, there, STEPS, UPDATES, lambda _: 0.1, seed)
+        learn(agent, there, steps, UPDATES, lambda _: 0.1, seed)
         results[name] = [
             (chosen - random) / (best - random)
             for chosen, (best, random) in zip(there.chosen, there.bounds, strict=True)
@@ -137,10 +138,11 @@ def multiplier(ours: NDArray[np.float64], control: NDArray[np.float64]) -> float
 def summary(results: dict[str, list[dict[str, list[float]]]]) -> str:
     lines = []
     for market, seeds in results.items():
-        table = {name: np.array([seed[name] for seed in seeds]) for name in CONTENDERS}
-        heads = [f"{a}-{b}" for a, b in pairwise(WINDOWS)]
+        table = {name: np.array([seed[name] for seed in seeds]) for name in seeds[0]}
+        steps = len(next(iter(seeds[0].values())))
+        spans = list(pairwise((0, steps // 4, steps // 2, steps)))
+        heads = [f"{a * PER_STEP}-{b * PER_STEP}" for a, b in spans]
         lines += ["", f"**{market}**", "", "| agent | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
-        spans = [(a // PER_STEP, b // PER_STEP) for a, b in pairwise(WINDOWS)]
         for name, rows in table.items():
             means = [rows[:, a:b].mean(1) for a, b in spans]
             lines.append(
@@ -150,6 +152,8 @@ def summary(results: dict[str, list[dict[str, list[float]]]]) -> str:
             )
         lines += ["", "| ours | control | difference, last window | label multiplier |", "|---|---|---|---|"]
         for ours, control in PAIRS:
+            if ours not in table or control not in table:
+                continue
             a, b = table[ours], table[control]
             difference = (a - b)[:, spans[-1][0] :].mean(1)
             draws = np.random.default_rng(0).integers(len(a), size=(1000, len(a)))
@@ -167,6 +171,8 @@ def main() -> None:
     parser.add_argument("--config", default="configs/demo.yaml")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--markets", nargs="*", default=list(MARKETS))
+    parser.add_argument("--agents", nargs="*", default=list(CONTENDERS))
+    parser.add_argument("--steps", type=int, default=128, help=f"of {PER_STEP} answers each")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE")
     parser.add_argument("--out", type=Path, default=Path(".dynaq/moving_table"))
     asked = parser.parse_args()
@@ -174,7 +180,11 @@ def main() -> None:
     config = load_config(asked.config, overrides)
     asked.out.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(config.processes) as pool:
-        futures = {(m, s): pool.submit(run_seed, config, m, s) for m in asked.markets for s in range(asked.seeds)}
+        futures = {
+            (m, s): pool.submit(run_seed, config, m, asked.steps, asked.agents, s)
+            for m in asked.markets
+            for s in range(asked.seeds)
+        }
         done = {key: future.result() for key, future in tqdm(futures.items(), desc="moving table", unit=" runs")}
     results = {m: [done[m, s] for s in range(asked.seeds)] for m in asked.markets}
     (asked.out / "moving.json").write_text(json.dumps(results) + "\n")
