@@ -14,7 +14,7 @@ from dynaq.mdp.candidates import CandidateSampler
 from dynaq.mdp.features import FeatureSpace
 from tests.paths import BASE_CONFIG
 
-SMALL = {"hidden": [32, 32], "batch_size": 32, "target_sync": 10, "planning.steps": 0}
+SMALL = {"features": "concat", "hidden": [32, 32], "batch_size": 32, "target_sync": 10, "planning.steps": 0}
 HISTORY = {"length": 3, "width": 8, "blocks": 1, "heads": 2}
 
 

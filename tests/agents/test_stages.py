@@ -84,7 +84,7 @@ def other(value: Any) -> Any:
     if isinstance(value, list):
         return [*value, 8]
     if isinstance(value, str):
-        return "product" if value == "concat" else "double"
+        return {"product": "concat", "bellman": "double"}[value]
     if value is None:
         return 0.75
     return value + 1 if isinstance(value, int) else value / 2 + 0.01
