@@ -38,6 +38,7 @@ ACTION_SCHEMA: dict[str, Any] = {
 }
 
 _VERSIONS: dict[AnswerForm, str] = {"probabilities": "v1", "action": "action-v1"}
+_FENCE = re.compile(r"```\w{0,10}$")
 _ROUNDING = 0.02  # models write two decimals; a larger gap is no distribution
 
 
@@ -133,20 +134,22 @@ def _parse(text: str, read: Callable[[object], Label]) -> Label:
 def _only_label(text: str, read: Callable[[object], Label]) -> Label:
     """The one label that ends a reply or stands in its fence; what is quoted in a sentence is no answer."""
     labels = []
-    for candidate in _flat_objects(text):
+    for start, end in _flat_objects(text):
         try:
-            labels.append(read(_json(candidate)))
+            labels.append((read(_json(text[start:end])), start, end))
         except (ValueError, InvalidReplyError):
             continue
     if len(labels) > 1:  # which one is meant would be a guess
         raise InvalidReplyError("invalid json", f"the reply holds {len(labels)} labels") from None
-    if not labels or text.rstrip().rstrip("`").rstrip()[-1] != "}":
-        raise InvalidReplyError("invalid json", "the reply is not JSON") from None
-    return labels[0]
+    for label, start, end in labels:
+        before, after = text[:start].rstrip(), text[end:].strip()
+        if not after or (after.startswith("```") and _FENCE.search(before)):
+            return label
+    raise InvalidReplyError("invalid json", "the reply is not JSON") from None
 
 
-def _flat_objects(text: str) -> Iterator[str]:
-    """Every top-level {...} that holds no other: a label does not."""
+def _flat_objects(text: str) -> Iterator[tuple[int, int]]:
+    """Where each top-level {...} begins and ends that holds no other: a label does not."""
     depth, start = 0, -1
     for brace in re.finditer("[{}]", text):
         if brace[0] == "{":
@@ -155,7 +158,7 @@ def _flat_objects(text: str) -> Iterator[str]:
         elif depth:
             depth -= 1
             if depth == 0 and start >= 0:
-                yield text[start : brace.end()]
+                yield start, brace.end()
 
 
 def _json(text: str) -> object:

@@ -160,9 +160,13 @@ def run_seed(base: AgentConfig, pairs: Pairs, seed: int, names: Sequence[str]) -
 def multiplier(ours: NDArray[np.float64], control: NDArray[np.float64]) -> float:
     """Labels the control needs for what ours reach, over the labels ours needed: geometric mean over the table.
 
+    NaN where labels do not lift the control: then no number of them is worth another.
+
     Args:
         ours, control: mean reward after each of LABELS.
     """
+    if control[-1] <= control[0]:
+        return float("nan")
     labels = np.log2(np.array(LABELS[1:], dtype=float))
     control = np.maximum.accumulate(control[1:])
     needed = np.interp(ours[1:], control, labels, left=labels[0], right=labels[-1])
@@ -212,11 +216,10 @@ def summary(results: Sequence[dict[str, list[float]]]) -> str:
             draws = np.random.default_rng(0).integers(len(a), size=(2000, len(a)))
             multipliers = [multiplier(a[draw].mean(0), b[draw].mean(0)) for draw in draws]
             low, high = interval(difference)
-            worst, best = np.quantile(multipliers, (0.025, 0.975))
-            lines.append(
-                f"| {ours} | {control} | {difference.mean():+.3f} [{low:+.3f}, {high:+.3f}] |"
-                f" {multiplier(a.mean(0), b.mean(0)):.2f} [{worst:.2f}, {best:.2f}] |"
-            )
+            whole = multiplier(a.mean(0), b.mean(0))
+            worst, best = np.nanquantile(multipliers, (0.025, 0.975)) if whole == whole else (whole, whole)
+            factor = f"{whole:.2f} [{worst:.2f}, {best:.2f}]" if whole == whole else "labels do not lift the control"
+            lines.append(f"| {ours} | {control} | {difference.mean():+.3f} [{low:+.3f}, {high:+.3f}] | {factor} |")
     return "\n".join(lines) + "\n"
 
 
