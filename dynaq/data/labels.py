@@ -115,14 +115,17 @@ class LabelStore:
             self._collection.create_index([(name, 1) for name in (*_FAMILY, "revision")])
             return sorted(self._collection.distinct("revision", alike))
 
-    def put(self, records: Sequence[LabelRecord]) -> None:
-        """Write records and return when they are on disk. One that is already there stays as it was.
+    def put(self, records: Sequence[LabelRecord]) -> set[LabelKey]:
+        """Write records and return when they are on disk.
+
+        Returns:
+            The keys of those that another process had written before; they stay as they were.
 
         Raises:
             TransientError: MongoDB did not answer.
         """
         if not records:
-            return
+            return set()
         documents = [_document(record) for record in records]
         with mongo_errors():
             try:
@@ -130,6 +133,8 @@ class LabelStore:
             except BulkWriteError as error:
                 if not only_duplicates(error):
                     raise
+                return {records[failed["index"]].key for failed in error.details["writeErrors"]}
+        return set()
 
 
 def _document(record: LabelRecord) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from pymongo import ReturnDocument
 from pymongo.collection import Collection
+from pymongo.write_concern import WriteConcern
 
 from dynaq.data.connection import mongo_errors
 
@@ -34,7 +35,9 @@ class Ledger:
 
     def __init__(self, collection: Collection[dict[str, Any]], night: str) -> None:
         """Open the account of that name, new or not."""
-        self._collection, self._night = collection, night
+        # Said, because MongoDB 5 and later wait for a majority where nothing is said.
+        self._collection = collection.with_options(write_concern=WriteConcern(w=1, j=False))
+        self._night = night
 
     def add(self, spent: Spent) -> Spent:
         """Add to the account; returns the total of all processes.

@@ -51,7 +51,9 @@ class Server:
         self._tls = httpx2.create_ssl_context()
         self._idle = [_http_client(endpoint, self._tls)]
         self._sdk = _sdk(endpoint, config.timeout_s, self._idle[0])
-        self._request: tuple[str, dict[str, str]] | None = None  # address and headers, once the SDK has made them
+        self._request: tuple[httpx2.URL, dict[str, str]] | None = (
+            None  # address and headers, once the SDK has made them
+        )
         self._rates = _Rates(config.rates, share)
         self._not_before = 0.0
         self._served = False
@@ -108,7 +110,8 @@ class Server:
         # A client for each call in flight: a shared one looks over all its connections for each request.
         http = self._idle.pop() if self._idle else _http_client(self._endpoint, self._tls)
         try:
-            return await http.post(url, headers=headers, content=json.dumps(body).encode(), timeout=None)
+            # Not http.post, which would merge and parse the same address and headers for each body.
+            return await http.send(httpx2.Request("POST", url, headers=headers, content=json.dumps(body).encode()))
         finally:
             self._idle.append(http)
 
@@ -126,7 +129,7 @@ class Server:
         own = {"content-length"}  # of this one body; and what the SDK says about itself is no use to anyone
         sent = response.request.headers
         headers = {name: sent[name] for name in sent if name not in own and not name.startswith("x-stainless-")}
-        self._request = str(response.request.url), headers
+        self._request = response.request.url, headers
         return response
 
     def _refused(self, response: httpx2.Response) -> Failure:

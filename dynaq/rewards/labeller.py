@@ -86,8 +86,7 @@ class Labeller:
         if missing and self._config.replay_only:
             self._miss(unknown[missing[0]], len(missing))
         elif missing:
-            self._ask(missing, [unknown[key] for key in missing])
-            self._recall(missing)
+            self._recall(self._ask(missing, [unknown[key] for key in missing]))
         # Of the last questions, and of all of these: what is stored comes first, what fails for ever last.
         self._outcomes = self._outcomes[-max(_WINDOW, len(questions)) :]
         self._stop_if_too_many_are_missing()
@@ -113,11 +112,14 @@ class Labeller:
         keys = list(keys)
         before = len(self._labels)
         for revision in self._accepted(keys):
-            records = self._store.find(key._replace(revision=revision) for key in keys if key not in self._labels)
-            for record in records.values():
-                label = Label(record.apply, record.save, record.ignore, record.reason)
-                self._labels[record.key._replace(revision="")] = label
+            wanted = [key._replace(revision=revision) for key in keys if key not in self._labels]
+            self._use(self._store.find(wanted).values())
         return len(self._labels) - before
+
+    def _use(self, records: Iterable[LabelRecord]) -> None:
+        for record in records:
+            label = Label(record.apply, record.save, record.ignore, record.reason)
+            self._labels[record.key._replace(revision="")] = label
 
     def _accepted(self, keys: Sequence[LabelKey]) -> list[str]:
         """The revisions whose labels count."""
@@ -141,8 +143,10 @@ class Labeller:
             )
         self._count_missing([_NOT_STORED] * count)
 
-    def _ask(self, keys: list[LabelKey], questions: list[Question]) -> None:
+    def _ask(self, keys: list[LabelKey], questions: list[Question]) -> list[LabelKey]:
+        """Ask and store; returns the keys for which another process was first, so that its label counts."""
         self._budget.check()
+        lost: list[LabelKey] = []
 
         def on_replies(arrived: Sequence[tuple[int, Reply]]) -> None:
             replies = [reply for _, reply in arrived]
@@ -151,7 +155,10 @@ class Labeller:
             try:
                 self._budget.charge(replies, unasked)
             finally:  # what was paid for is stored, whatever the account says
-                self._store.put([self._record(keys[index], questions[index], answer) for index, answer in answers])
+                records = [self._record(keys[index], questions[index], answer) for index, answer in answers]
+                others = self._store.put(records)
+                self._use(record for record in records if record.key not in others)
+                lost.extend(key._replace(revision="") for key in others)
             self._count(replies)
             self._stop_at_a_refusal(replies)
 
@@ -162,6 +169,7 @@ class Labeller:
                 f"the LLM server answered none of {len(replies)} calls ({_commonest(kinds)}): check that it is up and"
                 " not overloaded"
             )
+        return lost
 
     def _count(self, replies: Sequence[Reply]) -> None:
         self._outcomes.extend(None for reply in replies if isinstance(reply, Answer))

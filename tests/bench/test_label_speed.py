@@ -1,7 +1,7 @@
 """Labels a second, with parsing, storing and accounting, beside a bare HTTP loop that does none of it.
 
 The floor is the HTTP client: one request and one reply at a time and connection. The server is the stand-in, in a
-process of its own; once as fast as it can, once with the 50 ms that even a quick language model takes.
+process of its own: as fast as it can, and with the 50 and 500 ms of quicker and slower language models.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pymongo.database import Database
 from dynaq.config_file import load_config
 from dynaq.data.labels import LabelStore
 from dynaq.data.ledger import Ledger
+from dynaq.llm.abilities import Abilities
 from dynaq.llm.client import LabelClient
 from dynaq.llm.endpoint import rule_sim_endpoint
 from dynaq.llm.prompt import build_prompt
@@ -29,16 +30,16 @@ from dynaq.rewards.budget import Budget
 from dynaq.rewards.labeller import Labeller, Question
 from tests.paths import BASE_CONFIG
 
-CONCURRENCY, CALLS, ROUNDS = 32, 1000, 5
+CONCURRENCY, ROUNDS = 32, 5
 SKILLS = "Python, SQL, Airflow, Spark, dbt, Kafka, Terraform, " * 10  # a prompt of a usual length
 CONFIG = load_config(BASE_CONFIG).llm.model_copy(update={"concurrency": CONCURRENCY})
 
 
-def questions(first: int) -> list[Question]:
+def questions(first: int, count: int) -> list[Question]:
     applicant = {"hard_skills": SKILLS, "place": "Gent"}
     return [
         Question("a", str(n), build_prompt(applicant, {"title": f"Job {n}", "skills": SKILLS}, 1500))
-        for n in range(first, first + CALLS)
+        for n in range(first, first + count)
     ]
 
 
@@ -53,10 +54,10 @@ def bare(url: str, asked: list[Question]) -> None:
     """What any loop must do: send, receive, decode."""
 
     async def ask_all() -> None:
+        schema = Abilities("json_schema", logprobs=False).parameters("probabilities")
+        same = {"model": "rule-sim-v1", "temperature": 0.0} | schema
         bodies: Iterator[dict[str, Any]] = iter(
-            {"model": "rule-sim-v1", "messages": q.prompt.messages("0" * 16, "probabilities"), "temperature": 0.0}
-            for q in asked
-            if q.prompt
+            same | {"messages": q.prompt.messages("0" * 16, "probabilities")} for q in asked if q.prompt
         )
         async with httpx2.AsyncClient(timeout=30) as client:
 
@@ -71,8 +72,8 @@ def bare(url: str, asked: list[Question]) -> None:
 
 
 @pytest.mark.benchmark
-@pytest.mark.parametrize("latency_s", [0.0, 0.05])
-def test_labels_a_second(database: Database[dict[str, Any]], latency_s: float, record_property: Any) -> None:
+@pytest.mark.parametrize(("latency_s", "calls"), [(0.0, 1000), (0.05, 1000), (0.5, 320)])
+def test_labels_a_second(database: Database[dict[str, Any]], latency_s: float, calls: int) -> None:
     walls, cpus = [], []
     with (
         rule_sim_server(Behaviour(latency_s=latency_s)) as url,
@@ -80,19 +81,19 @@ def test_labels_a_second(database: Database[dict[str, Any]], latency_s: float, r
     ):
         budget = Budget(CONFIG, Ledger(database["llm_spending"], "bench"))
         labeller = Labeller(LabelStore(database["llm_feedback"]), client, CONFIG, budget)
-        for first in range(0, ROUNDS * CALLS, CALLS):  # interleaved: a noisy machine is noisy for both
-            asked = questions(first)
+        for first in range(0, ROUNDS * calls, calls):  # interleaved: a noisy machine is noisy for both
+            asked = questions(first, calls)
             ours = timed(lambda asked=asked: labeller(asked))
             floor = timed(lambda asked=asked: bare(url, asked))
             walls.append((ours[0], floor[0]))
             cpus.append((ours[1], floor[1]))
     ours_s, floor_s = np.median(walls, axis=0)
-    cpu_ms, floor_cpu_ms = np.median(cpus, axis=0) / CALLS * 1e3
+    cpu_ms, floor_cpu_ms = np.median(cpus, axis=0) / calls * 1e3
     share = float(np.median([floor / ours for ours, floor in walls]))
     print(
-        f"\nserver latency {latency_s * 1e3:.0f} ms, concurrency {CONCURRENCY}: {CALLS / ours_s:,.0f} labels a second"
-        f" stored, {CALLS / floor_s:,.0f} bare; share {share:.2f}; client CPU {cpu_ms:.2f} ms a label,"
+        f"\nserver latency {latency_s * 1e3:.0f} ms, concurrency {CONCURRENCY}: {calls / ours_s:,.0f} labels a second"
+        f" stored, {calls / floor_s:,.0f} bare; share {share:.2f}; client CPU {cpu_ms:.2f} ms a label,"
         f" {floor_cpu_ms:.2f} bare"
     )
-    assert database["llm_feedback"].count_documents({}) == ROUNDS * CALLS
-    assert share > 0.5
+    assert database["llm_feedback"].count_documents({}) == ROUNDS * calls
+    assert share > 0.6  # 0.9, 0.75 and 0.97 on an idle machine; a noisy one must not fail

@@ -110,3 +110,10 @@ def test_revisions_of_alike_labels_are_known(store: LabelStore) -> None:
     store.put([record(KEY._replace(revision=name, job_hash=name)) for name in ("b", "a", "b")])
     store.put([record(KEY._replace(revision="of another prompt", prompt_version="v0"))])
     assert store.revisions(KEY) == ["a", "b"]
+
+
+def test_whoever_comes_second_is_told(store: LabelStore) -> None:
+    other = KEY._replace(sample=1)
+    assert store.put([record()]) == set()
+    assert store.put([record(apply=0.9), record(other)]) == {KEY}
+    assert store.find([KEY])[KEY].apply == 0.2

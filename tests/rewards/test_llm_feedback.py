@@ -216,7 +216,7 @@ class SlowStore(LabelStore):
         if self.puts == 2:
             print("storing", flush=True)
             time.sleep(1.5)
-        super().put(records)
+        return super().put(records)
 
 mongo, workdir, url = sys.argv[1:]
 with (
