@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from flows.__main__ import FLOWS
 from tests.paths import ROOT
 
 
@@ -29,5 +30,5 @@ def test_deployments_name_flows_and_their_parameters() -> None:
         path, name = deployment["entrypoint"].split(":")
         flow = getattr(importlib.import_module(path.removesuffix(".py").replace("/", ".")), name)
         assert set(deployment["parameters"]) <= set(inspect.signature(flow.fn).parameters)
-    assert {d["name"] for d in declared} == {"ingest", "extract", "pretrain", "finetune", "compare", "nightly"}
+    assert {d["name"] for d in declared} == set(FLOWS)
     assert [d["name"] for d in declared if d.get("schedules")] == ["nightly"]
