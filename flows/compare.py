@@ -20,7 +20,7 @@ from flows.fan_out import fan_out
 from flows.night import MLflowNight, find_snapshot, mlflow_night
 from tasks.compare import measure_similarity, run_arm, run_reference
 from tasks.labelling import latest_audit, open_ledger, today
-from tasks.report import Labelling, Outputs, track_night, write_night
+from tasks.report import Labelling, Outputs, show_night, track_night, write_night
 
 
 @flow
@@ -73,6 +73,7 @@ def compare_arms(settings: Config, snapshot: Path, night: MLflowNight, day: str)
     with open_database(settings.mongo, settings.work_path) as database:
         spent = open_ledger(settings, opened, database, source, day).total()
     report = write_night(settings, outputs, Labelling(source, spent, audit), night.seconds)
+    show_night(settings, report)
     track_night(settings, night.run_id, outputs, Labelling(source, spent, audit), report)
     return report
 

@@ -87,9 +87,14 @@ def write_night(config: Config, outputs: Outputs, labels: Labelling, seconds: di
     target = config.work_path / "reports" / datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     with publish(target) as directory:
         write_report(night, directory)
-    words = re.sub(r"!\[.*\]\(.*\)\n", "", (target / "report.md").read_text())  # Prefect has no place for pictures
-    create_markdown_artifact(words, key="comparison", description=config.name)
     return target
+
+
+@task(**RETRY)
+def show_night(config: Config, report: Path) -> None:
+    """Show the report's words in Prefect, which has no place for pictures."""
+    words = re.sub(r"!\[.*\]\(.*\)\n", "", (report / "report.md").read_text())
+    create_markdown_artifact(words, key="comparison", description=config.name)
 
 
 @task(**RETRY)

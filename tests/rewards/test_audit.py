@@ -33,7 +33,12 @@ Run = Callable[..., Audit]
 def gated(below: Any = "warn", agreement: float = 0.4, human: HumanLabelsConfig | None = None) -> LLMConfig:
     gate = GateConfig(agreement=agreement, below=below)
     return CONFIG.model_copy(
-        update={"audit": AuditConfig(pairs=40, human=human, gate=gate), "revision": "any", "max_missing_share": 1.0}
+        update={
+            "audit": AuditConfig(pairs=40, human=human, gate=gate),
+            "revision": "any",
+            "max_missing_share": 1.0,
+            "concurrency": 1,  # the stand-in's draws are in the order of arrival
+        }
     )
 
 
