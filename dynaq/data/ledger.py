@@ -1,4 +1,4 @@
-"""What a night has paid for labels so far, one document a night: whoever pays adds to it and reads the total."""
+"""What has been paid for labels so far, one document an account: whoever pays adds to it and reads the total."""
 
 from __future__ import annotations
 
@@ -27,17 +27,18 @@ _COUNTS = [field.name for field in fields(Spent)]
 
 
 class Ledger:
-    """The account of one night, shared by its processes and by those that go on where it was interrupted.
+    """An account of calls that were answered, shared by processes and by those that go on where they stopped.
 
-    It is written without waiting for the disk, before the labels are: a process that is killed between the two
-    has counted too much, never too little. Only a server that loses power forgets its last 0.1 s.
+    It is written without waiting for the disk, before the labels are: a process that is killed between the two has
+    counted more than it stored. What a provider bills for a call that timed out is in no account, and a database that
+    loses power forgets its last 0.1 s.
     """
 
-    def __init__(self, collection: Collection[dict[str, Any]], night: str) -> None:
+    def __init__(self, collection: Collection[dict[str, Any]], account: str) -> None:
         """Open the account of that name, new or not."""
         # Said, because MongoDB 5 and later wait for a majority where nothing is said.
         self._collection = collection.with_options(write_concern=WriteConcern(w=1, j=False))
-        self._night = night
+        self._account = account
 
     def add(self, spent: Spent) -> Spent:
         """Add to the account; returns the total of all processes.
@@ -47,7 +48,7 @@ class Ledger:
         """
         with mongo_errors():
             document = self._collection.find_one_and_update(
-                {"_id": self._night}, {"$inc": asdict(spent)}, upsert=True, return_document=ReturnDocument.AFTER
+                {"_id": self._account}, {"$inc": asdict(spent)}, upsert=True, return_document=ReturnDocument.AFTER
             )
         return _read(document or {})
 
@@ -58,7 +59,7 @@ class Ledger:
             TransientError: MongoDB did not answer.
         """
         with mongo_errors():
-            return _read(self._collection.find_one({"_id": self._night}) or {})
+            return _read(self._collection.find_one({"_id": self._account}) or {})
 
 
 def _read(document: dict[str, Any]) -> Spent:

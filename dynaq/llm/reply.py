@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from dynaq.llm.label import AnswerForm, InvalidReplyError, Label, parse_action, parse_label
 
-_MOST_TOKENS = 2**31 - 1
+_MOST_TOKENS, _LONGEST_NAME = 2**31 - 1, 100  # whatever a server says ends up in a database and in errors
 
 
 class Tokens(NamedTuple):
@@ -82,7 +82,12 @@ def read_completion(completion: Any, form: AnswerForm, latency_s: float) -> Repl
     except InvalidReplyError as error:
         return Failure(error.kind, tokens)
     return Answer(
-        label, content, str(completion.get("model") or ""), tokens, latency_s, bool(logprobs) and label.most_likely < 1
+        label,
+        _storable(content),
+        _storable(str(completion.get("model") or ""))[:_LONGEST_NAME],
+        tokens,
+        latency_s,
+        bool(logprobs) and label.most_likely < 1,
     )
 
 

@@ -51,9 +51,8 @@ class Server:
         self._tls = httpx2.create_ssl_context()
         self._idle = [_http_client(endpoint, self._tls)]
         self._sdk = _sdk(endpoint, config.timeout_s, self._idle[0])
-        self._request: tuple[httpx2.URL, dict[str, str]] | None = (
-            None  # address and headers, once the SDK has made them
-        )
+        # Address and headers, once the SDK has made them.
+        self._request: tuple[httpx2.URL, dict[str, str]] | None = None
         self._rates = _Rates(config.rates, share)
         self._not_before = 0.0
         self._served = False
@@ -126,9 +125,10 @@ class Server:
             raise httpx2.ConnectError("no connection") from error
         else:
             response = raw.http_response
-        own = {"content-length"}  # of this one body; and what the SDK says about itself is no use to anyone
+        # The length is of this one body; what the SDK says about itself is of no use to anyone.
+        dropped = ("content-length", "x-stainless-")
         sent = response.request.headers
-        headers = {name: sent[name] for name in sent if name not in own and not name.startswith("x-stainless-")}
+        headers = {name: value for name, value in sent.items() if not name.startswith(dropped)}
         self._request = response.request.url, headers
         return response
 

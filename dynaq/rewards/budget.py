@@ -18,7 +18,7 @@ _SAMPLE = 200
 
 
 class Budget:
-    """What the calls of a night may cost, all its processes together."""
+    """What the calls that are entered into one account may cost, in whatever process."""
 
     def __init__(self, config: LLMConfig, ledger: Ledger) -> None:
         """Reads nothing yet."""
@@ -44,13 +44,7 @@ class Budget:
             LabelError: a limit is reached, or cannot be kept because the server does not count tokens.
             TransientError: MongoDB did not answer.
         """
-        spent = Spent(
-            calls=len(replies),
-            labels=sum(isinstance(reply, Answer) for reply in replies),
-            prompt_tokens=sum(reply.tokens.prompt for reply in replies),
-            cached_tokens=sum(reply.tokens.cached for reply in replies),
-            completion_tokens=sum(reply.tokens.completion for reply in replies),
-        )
+        spent = spent_on(replies)
         total = self._ledger.add(spent)
         counted = self._limits.tokens is not None or self._limits.money is not None
         if counted and spent.labels and spent.prompt_tokens == 0:
@@ -69,6 +63,17 @@ class Budget:
                     f"llm.budget.{name} is {limit:,g}, and {used:,g} are spent: raise it and run again; labels that"
                     " were paid for are stored and free"
                 )
+
+
+def spent_on(replies: Sequence[Reply]) -> Spent:
+    """What answered calls have cost."""
+    return Spent(
+        calls=len(replies),
+        labels=sum(isinstance(reply, Answer) for reply in replies),
+        prompt_tokens=sum(reply.tokens.prompt for reply in replies),
+        cached_tokens=sum(reply.tokens.cached for reply in replies),
+        completion_tokens=sum(reply.tokens.completion for reply in replies),
+    )
 
 
 def amounts(spent: Spent, price: PriceConfig) -> dict[str, float]:

@@ -15,7 +15,7 @@ from dynaq.llm.label import Label, schema_version
 from dynaq.llm.prompt import Prompt
 from dynaq.llm.reply import Answer, Failure, Reply
 from dynaq.llm.server import QUOTA_USED_UP, may_pass
-from dynaq.rewards.budget import Budget
+from dynaq.rewards.budget import Budget, spent_on
 
 _EMPTY_PROFILE, _NOT_STORED = "empty profile", "not stored"
 _ANY = "any"  # llm.revision: labels of different revisions may mix
@@ -71,7 +71,7 @@ class Labeller:
         Raises:
             ConfigError: the LLM server refuses the key or knows no such model.
             LabelError: the budget or the quota is used up, too many of the last questions have no answer, labels
-                would be of different revisions, or one is not stored and ``llm.replay_only`` is set.
+                would be of different revisions, or none is stored and ``llm.replay_only`` is set.
             TransientError: the LLM server was down or busy at every call, or MongoDB did not answer.
             KeyboardInterrupt: like every error, after the labels that had arrived were stored.
         """
@@ -174,10 +174,11 @@ class Labeller:
     def _count(self, replies: Sequence[Reply]) -> None:
         self._outcomes.extend(None for reply in replies if isinstance(reply, Answer))
         self._count_missing(reply.kind for reply in replies if isinstance(reply, Failure))
-        self._cost["calls_made"] += len(replies)
-        self._cost["prompt_tokens"] += sum(reply.tokens.prompt for reply in replies)
-        self._cost["cached_tokens"] += sum(reply.tokens.cached for reply in replies)
-        self._cost["completion_tokens"] += sum(reply.tokens.completion for reply in replies)
+        spent = spent_on(replies)
+        self._cost["calls_made"] += spent.calls
+        self._cost["prompt_tokens"] += spent.prompt_tokens
+        self._cost["cached_tokens"] += spent.cached_tokens
+        self._cost["completion_tokens"] += spent.completion_tokens
 
     def _stop_at_a_refusal(self, replies: Sequence[Reply]) -> None:
         """End where every further call would be paid in vain, or give labels of another kind."""

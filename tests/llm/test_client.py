@@ -117,6 +117,18 @@ def test_a_failure_is_of_a_kind_and_never_a_label(
     assert ask(serve(lambda _: answer), llm_config) == [failure]
 
 
+def test_half_a_character_and_an_endless_name_can_be_stored(serve: Serve, llm_config: LLMConfig) -> None:
+    body = json.loads(completion('{"apply": 0.2, "save": 0.3, "ignore": 0.5, "reason": "skills"}').body)
+    body["model"] = "\ud800" + "m" * 5000
+    body["usage"] = {"prompt_tokens": 2**80, "completion_tokens": -3, "prompt_tokens_details": {"cached_tokens": 2**90}}
+    body["choices"][0]["message"]["content"] = '\ud800 {"apply": 0.2, "save": 0.3, "ignore": 0.5, "reason": "skills"}'
+    (reply,) = ask(serve(lambda _: Response(200, json.dumps(body).encode())), llm_config)
+    assert isinstance(reply, Answer)
+    assert reply.model == "?" + "m" * 99
+    assert reply.raw_reply.startswith("? {")
+    assert reply.tokens == Tokens(2**31 - 1, 2**31 - 1, 0)
+
+
 def test_a_server_that_hangs_is_a_timeout(serve: Serve, llm_config: LLMConfig) -> None:
     def hang(_: int) -> Response:
         time.sleep(3)
