@@ -28,6 +28,7 @@ _PARAMS = 100  # parameters, likewise
 
 # MLflow's own default waits four minutes for a server that refuses connections; tasks are retried above it.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # an address may hold a password
 
 
 class Tracker:
@@ -42,7 +43,7 @@ class Tracker:
         logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # its warnings name the server
         if uri.startswith("sqlite:"):
             config.work_path.mkdir(parents=True, exist_ok=True)
-        with _mlflow_errors():
+        with mlflow_errors():
             self._client = MlflowClient(tracking_uri=uri)
             self._experiment = self._experiment_id(config, local=uri.startswith("sqlite:"))
 
@@ -64,7 +65,7 @@ class Tracker:
 
     def start_night(self, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
         """Open the parent run; returns its id."""
-        with _mlflow_errors():
+        with mlflow_errors():
             run = self._client.create_run(self._experiment, run_name=name, tags=dict(tags))
             self._log_params(run.info.run_id, params)
         return str(run.info.run_id)
@@ -90,7 +91,7 @@ class Tracker:
             curves: values by step; None is left out.
             directories: artifact path -> directory to upload.
         """
-        with _mlflow_errors():
+        with mlflow_errors():
             run_id = self._child(parent, name, tags)
             self._log_params(run_id, params)
             self._log_curves(run_id, {**{key: [value] for key, value in metrics.items()}, **curves})
@@ -109,17 +110,17 @@ class Tracker:
 
     def log_metrics(self, run_id: str, metrics: Mapping[str, float]) -> None:
         """Add single figures to a run."""
-        with _mlflow_errors():
+        with mlflow_errors():
             self._log_curves(run_id, {key: [value] for key, value in metrics.items()})
 
     def log_report(self, run_id: str, directory: Path) -> None:
         """Add the files of a report to a run."""
-        with _mlflow_errors():
+        with mlflow_errors():
             self._client.log_artifacts(run_id, str(directory), "report")
 
     def end_night(self, run_id: str, succeeded: bool) -> None:
         """Close the parent run as finished or failed."""
-        with _mlflow_errors():
+        with mlflow_errors():
             self._client.set_terminated(run_id, status="FINISHED" if succeeded else "FAILED")
 
     def _log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
@@ -163,7 +164,7 @@ _PASSING = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED
 
 
 @contextmanager
-def _mlflow_errors() -> Iterator[None]:
+def mlflow_errors() -> Iterator[None]:
     """Errors of MLflow as ours; its messages may hold the address, so only the kind is kept."""
     try:
         yield
