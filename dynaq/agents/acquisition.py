@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from dynaq.agents.dyna_q import DynaQ
+from dynaq.agents.learner import Learner
 from dynaq.config import AskConfig
 from dynaq.mdp.environment import Observation
 
@@ -36,10 +37,10 @@ class Questions:
     uniform: Tensor | None = None
 
 
-Choose = Callable[[DynaQ, Observation, float], Questions]  # an agent, what it sees, its exploration rate
+Choose = Callable[[Learner, Observation, float], Questions]  # an agent, what it sees, its exploration rate
 
 
-def policy(agent: DynaQ, seen: Observation, epsilon: float) -> Questions:
+def policy(agent: Learner, seen: Observation, epsilon: float) -> Questions:
     """Ask about the slates that the agent would show, epsilon-greedily."""
     slates = agent.act(seen.applicants, seen.candidates, epsilon)
     return Questions(seen.applicants.repeat_interleave(slates.shape[1]), slates.flatten())
@@ -56,7 +57,8 @@ def chooser(config: AskConfig, count: int) -> Choose:
     if config.strategy == "policy":
         return policy
 
-    def choose(agent: DynaQ, seen: Observation, _: float) -> Questions:
+    def choose(agent: Learner, seen: Observation, _: float) -> Questions:
+        assert isinstance(agent, DynaQ), "a strategy looks into the world model"
         width = seen.candidates.shape[1]
         barred = answered(agent, seen)
         left = torch.full((len(barred),), config.per_applicant)

@@ -18,13 +18,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from dynaq.agents.batch import Batch, joined
 from dynaq.agents.handover import Pilot, implied_rewards
+from dynaq.agents.learner import UpdateLosses
 from dynaq.agents.maxima import FrozenNetwork, RememberedMaxima
 from dynaq.agents.q_learner import QLearner
 from dynaq.agents.targets import best_value
@@ -36,14 +37,6 @@ from dynaq.mdp.history import History
 from dynaq.mdp.replay import ReplayBuffer, Transitions
 
 _SPREAD_SAMPLE = 256  # random pairs looked at to see how far predicted rewards spread
-
-
-@dataclass(frozen=True)
-class UpdateLosses:
-    """Mean squared TD error of one update, and the planning steps it took."""
-
-    q: float
-    planning_steps: int
 
 
 class DynaQ(QLearner):
@@ -114,7 +107,7 @@ class DynaQ(QLearner):
         assert self.pilot is not None
         if not self.pilot.spread:
             everyone = torch.randint(len(self.space.states), (_SPREAD_SAMPLE,), generator=self.generator)
-            anything = torch.randint(len(self.space.actions), (_SPREAD_SAMPLE,), generator=self.generator)
+            anything = self.sampler.uniform(_SPREAD_SAMPLE, self.generator)
             self.pilot.spread = float(self._implied(everyone, anything).var())
         self.pilot.add(self._implied(applicants, jobs), rewards)
         if self.pilot.complete:
@@ -225,12 +218,12 @@ class DynaQ(QLearner):
 
     @torch.no_grad()
     def _imagined(self) -> Batch:
-        """A batch that the world model makes up: states met before, jobs of the whole catalogue."""
+        """A batch that the world model makes up: states met before, any jobs of the catalogue."""
         size, planning = self.config.batch_size, self.config.planning
         drawn = round(size / (1 - planning.rejected_share))
         slots = torch.randint(self.replay.size, (drawn,), generator=self.generator)
         applicants = self.replay.at(slots).applicants
-        jobs = torch.randint(len(self.space.actions), (drawn,), generator=self.generator)
+        jobs = self.sampler.uniform(drawn, self.generator)
         history = self._history_before(self.replay, slots)
         answer = self.world_model.predict(applicants, jobs, history)
         kept = answer.disagreement.topk(size, largest=False).indices

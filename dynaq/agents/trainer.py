@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 
 from dynaq.agents.acquisition import Choose, policy
 from dynaq.agents.dyna_q import DynaQ
+from dynaq.agents.learner import Learner
 from dynaq.agents.state import agent_state, load_agent_state
 from dynaq.mdp.environment import Environment
 from dynaq.tracking.progress import Progress
 
 log = logging.getLogger(__name__)
 
-METRICS = ("reward", "q_loss", "world_model_skill", "planning_steps", "epsilon")
+METRICS = ("reward", "q_loss", "world_model_skill", "gradient_steps", "planning_steps", "epsilon")
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,18 @@ class Curves:
 
     values: dict[str, NDArray[np.float64]]
 
+    @property
+    def gradient_steps(self) -> int:
+        """Steps of the optimiser, on real answers and on imagined ones."""
+        return int(self.values["gradient_steps"].sum())
+
+    def followed_by(self, other: Curves) -> Curves:
+        """These steps and then others."""
+        return Curves({name: np.concatenate([values, other.values[name]]) for name, values in self.values.items()})
+
 
 def learn(
-    agent: DynaQ,
+    agent: Learner,
     environment: Environment,
     steps: int,
     updates_per_step: int,
@@ -49,14 +59,15 @@ def learn(
         epsilon: exploration rate of a step.
         seed: seeds dropout, which torch draws from its global generator.
         progress: file that everything is saved to every now and then, and taken up from if it is there; the result
-            is that of a run never interrupted, bit for bit. Delete it when the result is safe.
+            is that of a run never interrupted, bit for bit. Delete it when the result is safe. For Dyna-Q only: the
+            policies it is compared with learn within seconds, and begin again.
         choose: which pairs of those observed are asked about.
     """
     curves = {name: np.full(steps, np.nan) for name in METRICS}
-    saved = Progress(progress) if progress else None
+    saved = Progress(progress) if progress and isinstance(agent, DynaQ) else None
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        first = _resume(saved, agent, environment, curves) if saved else 0
+        first = _resume(saved, agent, environment, curves) if saved and isinstance(agent, DynaQ) else 0
         for step in range(first, steps):
             seen = environment.observe(step)
             asked = choose(agent, seen, epsilon(step))
@@ -65,16 +76,14 @@ def learn(
             losses = [loss for _ in range(updates_per_step) if (loss := agent.update()) is not None]
             curves["reward"][step] = _mean([r for r in rewards.tolist() if r == r])
             curves["q_loss"][step] = _mean([loss.q for loss in losses])
-            curves["planning_steps"][step] = sum(loss.planning_steps for loss in losses)
+            planned = sum(loss.planning_steps for loss in losses)
+            curves["gradient_steps"][step], curves["planning_steps"][step] = len(losses) + planned, planned
             curves["world_model_skill"][step] = agent.skill
             curves["epsilon"][step] = epsilon(step)
-            if saved and saved.due and step + 1 < steps:
+            if saved and isinstance(agent, DynaQ) and saved.due and step + 1 < steps:
                 _save(saved, agent, environment, curves, step + 1)
     if agent.piloting:
-        log.warning(
-            "nothing was learned: there were fewer answers than the %d of agent.hand_over.pilot",
-            agent.config.hand_over.pilot,
-        )
+        log.warning("nothing was learned: there were fewer answers than agent.hand_over.pilot asks for")
     return Curves(curves)
 
 

@@ -27,23 +27,29 @@ class CandidateSampler:
     Args:
         catalogue_size: number of jobs M.
         n: candidates in a set; sets are no larger than the catalogue.
+        jobs: int64 [M], their rows in the snapshot where the catalogue is a part of it; 0 to M - 1 if not given.
     """
 
-    def __init__(self, catalogue_size: int, n: int) -> None:
+    def __init__(self, catalogue_size: int, n: int, jobs: Tensor | None = None) -> None:
         self.catalogue_size = catalogue_size
+        self.jobs = torch.arange(catalogue_size) if jobs is None else jobs
         self.n = min(n, catalogue_size)
         strides = [k for k in range(1, catalogue_size) if math.gcd(k, catalogue_size) == 1] or [1]
         self._strides = torch.tensor(strides)
 
     def draw(self, seeds: Tensor) -> Tensor:
         """Candidate sets: seeds int64 [B] -> job rows int64 [B, n]."""
-        positions = torch.arange(self.n)
         if self.n == self.catalogue_size:
-            return positions.expand(len(seeds), -1)
+            return self.jobs.expand(len(seeds), -1)
+        positions = torch.arange(self.n)
         first = mix(seeds + _GOLDEN)
         start = first % self.catalogue_size
         stride = self._strides[mix(first + _GOLDEN) % len(self._strides)]
-        return (start[:, None] + stride[:, None] * positions) % self.catalogue_size
+        return self.jobs[(start[:, None] + stride[:, None] * positions) % self.catalogue_size]
+
+    def uniform(self, count: int, generator: torch.Generator) -> Tensor:
+        """Jobs drawn with replacement: int64 [count]."""
+        return self.jobs[torch.randint(self.catalogue_size, (count,), generator=generator)]
 
 
 def fresh_seeds(count: int, generator: torch.Generator) -> Tensor:

@@ -10,19 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dynaq.agents.batch import Batch
+from dynaq.agents.controls.replay import ReplayAgent
 from dynaq.agents.dyna_q import DynaQ
 from dynaq.mdp.features import FeatureSpace
-
-
-class ReplayControl(DynaQ):
-    """As many extra updates as planning would take, at the same times, on the same labels again."""
-
-    def _imagined(self) -> Batch:
-        transitions = self.replay.sample(self.config.batch_size, self.generator)
-        return Batch(
-            transitions, self._history_before(self.replay, transitions.slots), torch.ones(len(transitions.jobs))
-        )
 
 
 class Ungated(DynaQ):
@@ -62,10 +52,10 @@ CONTENDERS = {
     "scratch": Contender(warm=False, agent=_NONE),
     "hybrid, no planning": Contender(agent=_NONE),
     "hybrid + planning": Contender(agent={"gamma": 0.0, "planning": {"steps": 2}}),
-    "hybrid + replay, equal compute": Contender(ReplayControl, agent={"gamma": 0.0, "planning": {"steps": 2}}),
+    "hybrid + replay, equal compute": Contender(ReplayAgent, agent={"gamma": 0.0, "planning": {"steps": 2}}),
     "hybrid + 5 ungated": Contender(Ungated, agent={"gamma": 0.0, "planning": {"steps": 5}}),
     "scratch + planning": Contender(warm=False, agent={"gamma": 0.0, "planning": {"steps": 2}}),
-    "scratch + replay": Contender(ReplayControl, warm=False, agent={"gamma": 0.0, "planning": {"steps": 2}}),
+    "scratch + replay": Contender(ReplayAgent, warm=False, agent={"gamma": 0.0, "planning": {"steps": 2}}),
     "world model alone": Contender(WorldModelAlone, agent=_NONE),
     "gamma .9": Contender(agent={**_NONE, "gamma": 0.9}),
     "gamma .9, centred": Contender(agent={**_NONE, "gamma": 0.9, "reward_centring": 0.01}),
