@@ -1,28 +1,156 @@
-"""Splits by a keyed hash of the id: whoever is held out stays held out when others come or go."""
+"""Training and held-out rows: by a keyed hash of the id, whole groups of near-duplicates at a time.
+
+Whoever is held out stays held out when others come or go, unless a newcomer links groups or brings a smaller id.
+"""
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from hashlib import blake2b
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dynaq.errors import InputError
+from dynaq.artifacts import code_version, inputs_key, publish
+from dynaq.data import near_duplicates
+from dynaq.data.manifest import FileRecord, Side
+from dynaq.data.snapshot import Snapshot
+from dynaq.errors import ArtifactError, InputError
+
+log = logging.getLogger(__name__)
+
+_ROWS, _COUNTS = "rows.npz", "split.json"
+_PERSONS: dict[Side, bytes] = {"applicants": b"held_out", "jobs": b"held_out_jobs"}  # equal ids are drawn apart
 
 
-def held_out(ids: Sequence[str], share: float, seed: int) -> NDArray[np.bool_]:
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Rows of a snapshot, ascending int64 [n] each; the two of a side are disjoint and together all its rows."""
+
+    training_applicants: NDArray[np.int64]
+    held_out_applicants: NDArray[np.int64]
+    training_jobs: NDArray[np.int64]
+    held_out_jobs: NDArray[np.int64]
+
+
+def held_out(
+    ids: Sequence[str],
+    share: float,
+    seed: int,
+    side: Side = "applicants",
+    groups: NDArray[np.int64] | None = None,
+) -> NDArray[np.bool_]:
     """Which ids are held out, bool [len(ids)]: each with probability ``share``, by its own hash alone.
+
+    Args:
+        ids: stable ids, each once.
+        share: probability, between 0 and 1.
+        seed: key of the hash.
+        side: whose ids they are.
+        groups: int64 [len(ids)], the group of each id; the first of its ids in order decides for all of a group.
 
     Raises:
         InputError: nobody would be held out, or nobody left to train on.
     """
     key = str(seed).encode()
-    hashes = [blake2b(each.encode(), digest_size=8, key=key, person=b"held_out").digest() for each in ids]
-    chosen = np.array([int.from_bytes(digest) < share * 2**64 for digest in hashes], dtype=np.bool_)
+
+    def is_held_out(identifier: str) -> bool:
+        digest = blake2b(identifier.encode(), digest_size=8, key=key, person=_PERSONS[side]).digest()
+        return int.from_bytes(digest) < share * 2**64
+
+    if groups is None:
+        groups = np.arange(len(ids))
+    ascending = np.array(sorted(range(len(ids)), key=ids.__getitem__), dtype=np.int64)
+    _, first, member_of = np.unique(groups[ascending], return_index=True, return_inverse=True)
+    decided = np.array([is_held_out(ids[row]) for row in ascending[first]], dtype=np.bool_)
+    chosen = np.empty(len(ids), dtype=np.bool_)
+    chosen[ascending] = decided[member_of]
     if not 0 < chosen.sum() < len(ids):
         raise InputError(
-            f"split.held_out_share {share} holds out {chosen.sum()} of {len(ids)}, and both sides need at"
-            " least one: change it or extract more"
+            f"split.{side} {share} holds out {chosen.sum()} of {len(ids)} {side} in {len(decided)} groups of"
+            " near-duplicates, and both sides need at least one: change it or extract more"
         )
     return chosen
+
+
+def split_rows(snapshot: Snapshot, applicants_share: float, jobs_share: float, seed: int) -> Split:
+    """Split both sides of a snapshot; near-duplicates (`near_duplicates.groups`) lie on one side.
+
+    Args:
+        snapshot: whose rows.
+        applicants_share: probability of a group of applicants to be held out, between 0 and 1.
+        jobs_share: the same for jobs.
+        seed: key of the hash.
+
+    Raises:
+        InputError: a side has nothing held out, or nothing left to train on.
+    """
+    return _counted_split(snapshot, applicants_share, jobs_share, seed)[0]
+
+
+def stored_split(snapshot: Snapshot, applicants_share: float, jobs_share: float, seed: int, root: Path) -> Split:
+    """The same split, written once under root / ``split-<key of all inputs>`` and read from there afterwards.
+
+    Beside the rows lies ``split.json``: how many rows, groups and held-out rows each side has, and its largest group.
+
+    Raises:
+        InputError: a side has nothing held out, or nothing left to train on.
+        ArtifactError: what was written is damaged.
+    """
+    key = inputs_key(
+        snapshot=snapshot.manifest.digest,
+        applicants=applicants_share,
+        jobs=jobs_share,
+        seed=seed,
+        code=code_version(),
+    )
+    target = root / f"split-{key}"
+    if not target.exists():
+        split, counts = _counted_split(snapshot, applicants_share, jobs_share, seed)
+        with publish(target) as directory:
+            np.savez(directory / _ROWS, **vars(split))
+            record = FileRecord.of(directory / _ROWS).model_dump()
+            (directory / _COUNTS).write_text(json.dumps({_ROWS: record} | counts, indent=2))
+    return _read(target)
+
+
+def _counted_split(
+    snapshot: Snapshot, applicants_share: float, jobs_share: float, seed: int
+) -> tuple[Split, dict[Side, dict[str, int]]]:
+    of_applicants = near_duplicates.groups(snapshot.applicants, snapshot.applicant_texts)
+    of_jobs = near_duplicates.groups(snapshot.jobs, snapshot.job_texts)
+    applicants = held_out(snapshot.applicant_ids, applicants_share, seed, "applicants", of_applicants)
+    jobs = held_out(snapshot.job_ids, jobs_share, seed, "jobs", of_jobs)
+    split = Split(np.flatnonzero(~applicants), np.flatnonzero(applicants), np.flatnonzero(~jobs), np.flatnonzero(jobs))
+    return split, {
+        "applicants": _counts("applicants", of_applicants, applicants),
+        "jobs": _counts("jobs", of_jobs, jobs),
+    }
+
+
+def _counts(side: Side, groups: NDArray[np.int64], aside: NDArray[np.bool_]) -> dict[str, int]:
+    sizes = np.bincount(groups)
+    counts = {
+        "rows": len(groups),
+        "groups": len(sizes),
+        "largest_group": int(sizes.max()),
+        "held_out": int(aside.sum()),
+    }
+    log.info("%s: %d rows in %d groups of near-duplicates, the largest of %d; %d held out", side, *counts.values())
+    return counts
+
+
+def _read(path: Path) -> Split:
+    try:
+        record = FileRecord.model_validate(json.loads((path / _COUNTS).read_text())[_ROWS])
+        whole = FileRecord.of(path / _ROWS) == record
+    except (OSError, ValueError, KeyError, TypeError):
+        whole = False
+    if not whole:
+        raise ArtifactError(f"{path} is damaged: delete that directory and run again")
+    with np.load(path / _ROWS) as rows:
+        return Split(**rows)
