@@ -1,10 +1,10 @@
-"""Which LLM plays the applicant: resolved from the environment, or nothing, never from half a setting."""
+"""Which LLM plays the applicant, and which one judges: from the environment, or none, never from half a setting."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -19,6 +19,8 @@ MODEL = "DYNAQ_LLM_MODEL"
 _OPENAI = ("OPENAI_API_KEY", "OPENAI_BASE_URL")
 _AZURE = ("AZURE_OPENAI_ENDPOINT", "AZURE_OPENAI_API_KEY", "OPENAI_API_VERSION")
 _OPENAI_URL = "https://api.openai.com/v1"
+_JUDGE_MODEL = "DYNAQ_JUDGE_MODEL"
+_JUDGE = ("DYNAQ_JUDGE_API_KEY", "DYNAQ_JUDGE_BASE_URL")
 
 
 @dataclass(frozen=True)
@@ -30,12 +32,14 @@ class Endpoint:
         url: base URL, for Azure the resource's endpoint; may hold a name and password for HTTP Basic.
         key: sent as the credential.
         azure_version: API version of an Azure resource; None elsewhere.
+        variables: where model, key and address were set, for errors.
     """
 
     model: str
     url: SecretStr
     key: SecretStr
     azure_version: str | None = None
+    variables: tuple[str, str, str] = (MODEL, *_OPENAI)
 
     @property
     def provenance(self) -> str:
@@ -70,21 +74,54 @@ def resolve_endpoint(environ: Mapping[str, str] = os.environ) -> Endpoint | None
     Raises:
         ConfigError: some are set, but not all that are needed, or one holds what it cannot. Never falls back.
     """
-    given = {name: value for name in (MODEL, *_OPENAI, *_AZURE) if (value := environ.get(name, "").strip())}
-    if not given:
-        return None
+    given = _given(environ, (MODEL, *_OPENAI, *_AZURE))
     openai, azure = ([name for name in names if name in given] for names in (_OPENAI, _AZURE))
     if openai and azure:
         raise ConfigError(f"{' and '.join(openai + azure)} are set: unset those of OpenAI or those of Azure")
-    if not openai and not azure:
-        raise ConfigError(f"{MODEL} is set, but no server: set OPENAI_API_KEY or OPENAI_BASE_URL, or unset it")
-    needed = (MODEL, *_AZURE) if azure else (MODEL,)
-    if missing := [name for name in needed if name not in given]:
-        raise ConfigError(f"{' and '.join(openai + azure)} set, but not {' and '.join(missing)}: set it too")
-    if azure:
-        url, key = _url(given, _AZURE[0]), _key(given, _AZURE[1])
-        return Endpoint(given[MODEL], url, key, given["OPENAI_API_VERSION"])
-    return Endpoint(given[MODEL], _url(given, "OPENAI_BASE_URL"), _key(given, "OPENAI_API_KEY"))
+    if not azure:
+        return _openai_endpoint(given, MODEL, _OPENAI)
+    if missing := [name for name in (MODEL, *_AZURE) if name not in given]:
+        raise ConfigError(f"{' and '.join(azure)} set, but not {' and '.join(missing)}: set it too")
+    url, key = _url(given, _AZURE[0]), _key(given, _AZURE[1])
+    return Endpoint(given[MODEL], url, key, given["OPENAI_API_VERSION"], (MODEL, _AZURE[1], _AZURE[0]))
+
+
+def resolve_judge(environ: Mapping[str, str] = os.environ) -> Endpoint | None:
+    """Read DYNAQ_JUDGE_API_KEY, DYNAQ_JUDGE_BASE_URL and DYNAQ_JUDGE_MODEL, as their OpenAI counterparts are read.
+
+    Returns:
+        None where none of them is set: then no LLM judges. The stand-in never does unless it is named.
+
+    Raises:
+        ConfigError: as resolve_endpoint; or the LLM that plays the applicant would judge what it has taught.
+    """
+    judge = _openai_endpoint(_given(environ, (_JUDGE_MODEL, *_JUDGE)), _JUDGE_MODEL, _JUDGE)
+    if judge is None:
+        return None
+    teacher = resolve_endpoint(environ)
+    if judge.provenance == (teacher.provenance if teacher else RULE_SIM):
+        raise ConfigError(
+            f"{_JUDGE_MODEL} is {judge.model!r}, which plays the applicant too, and would judge what it has taught:"
+            " name another model or server"
+        )
+    return judge
+
+
+def _given(environ: Mapping[str, str], names: Sequence[str]) -> dict[str, str]:
+    return {name: value for name in names if (value := environ.get(name, "").strip())}
+
+
+def _openai_endpoint(given: Mapping[str, str], model: str, server: tuple[str, str]) -> Endpoint | None:
+    """From the variables of a model and of a server's key and address; None where none of the three is given."""
+    key, url = server
+    found = [name for name in server if name in given]
+    if not found and model not in given:
+        return None
+    if not found:
+        raise ConfigError(f"{model} is set, but no server: set {key} or {url}, or unset it")
+    if model not in given:
+        raise ConfigError(f"{' and '.join(found)} set, but not {model}: set it too")
+    return Endpoint(given[model], _url(given, url), _key(given, key), variables=(model, key, url))
 
 
 def _plain(url: str) -> str:

@@ -23,7 +23,7 @@ from aiolimiter import AsyncLimiter
 
 from dynaq.config import LLMConfig, RatesConfig
 from dynaq.errors import ConfigError
-from dynaq.llm.endpoint import MODEL, RULE_SIM, Endpoint
+from dynaq.llm.endpoint import RULE_SIM, Endpoint
 from dynaq.llm.reply import Failure
 
 QUOTA_USED_UP = "http 429 insufficient_quota"
@@ -135,20 +135,16 @@ class Server:
     def _refused(self, response: httpx2.Response) -> Failure:
         """A missing label, or the end where every further call would be refused too."""
         status, code = response.status_code, _code(response)
+        model, key, url = self._endpoint.variables
         # A 403 to one of many is a gateway that dislikes a text, and no question of the key.
         if status == httpx2.codes.UNAUTHORIZED or (status == httpx2.codes.FORBIDDEN and not self._served):
-            raise ConfigError(f"the LLM server refused the key (HTTP {status}): check {self._variable('KEY')}")
+            raise ConfigError(f"the LLM server refused the key (HTTP {status}): check {key}")
         if status == httpx2.codes.NOT_FOUND:
             raise ConfigError(
                 f"the LLM server has no model {self._endpoint.model!r} at this address (HTTP 404):"
-                f" check {MODEL} and {self._variable('URL')}"
+                f" check {model} and {url}"
             )
         return Failure(f"http {status} {code}" if code else f"http {status}", retry_after_s=_retry_after_s(response))
-
-    def _variable(self, what: str) -> str:
-        if self._endpoint.azure_version is None:
-            return {"KEY": "OPENAI_API_KEY", "URL": "OPENAI_BASE_URL"}[what]
-        return {"KEY": "AZURE_OPENAI_API_KEY", "URL": "AZURE_OPENAI_ENDPOINT"}[what]
 
 
 class _Rates:

@@ -5,7 +5,7 @@ import hashlib
 import pytest
 
 from dynaq.errors import ConfigError
-from dynaq.llm.endpoint import resolve_endpoint, rule_sim_endpoint
+from dynaq.llm.endpoint import resolve_endpoint, resolve_judge, rule_sim_endpoint
 
 KEY = "sk-very-secret-0123456789"
 URL = "https://resource-of-ours.example"
@@ -110,3 +110,35 @@ def test_the_stand_in_is_named_for_what_it_is() -> None:
     by_hand = resolve_endpoint({"OPENAI_BASE_URL": "http://127.0.0.1:1/v1", "DYNAQ_LLM_MODEL": "rule-sim-v1"})
     assert by_hand is not None
     assert by_hand.provenance == "rule-sim-v1"
+
+
+JUDGE = {"DYNAQ_JUDGE_API_KEY": KEY, "DYNAQ_JUDGE_MODEL": "other", "DYNAQ_JUDGE_BASE_URL": f"{URL}/v1"}
+
+
+def test_the_judge_has_variables_of_its_own() -> None:
+    assert resolve_judge(OPENAI) is None
+    assert resolve_endpoint(JUDGE) is None
+    judge = resolve_judge(JUDGE | OPENAI)
+    assert judge is not None
+    assert judge.provenance == f"openai:other@{hashed(f'{URL}/v1')}"
+    assert judge.variables == ("DYNAQ_JUDGE_MODEL", "DYNAQ_JUDGE_API_KEY", "DYNAQ_JUDGE_BASE_URL")
+    keyless = resolve_judge({name: value for name, value in JUDGE.items() if "KEY" not in name} | OPENAI)
+    assert keyless is not None
+    assert keyless.key.get_secret_value() == "none", "the applicant's key is not for the judge's server"
+
+
+@pytest.mark.parametrize(
+    ("environ", "named"),
+    [
+        ({"DYNAQ_JUDGE_MODEL": "other"}, "DYNAQ_JUDGE_API_KEY or DYNAQ_JUDGE_BASE_URL"),
+        ({"DYNAQ_JUDGE_API_KEY": KEY}, "DYNAQ_JUDGE_API_KEY set, but not DYNAQ_JUDGE_MODEL"),
+        (JUDGE | {"DYNAQ_JUDGE_BASE_URL": "secret.example/v1"}, "DYNAQ_JUDGE_BASE_URL is no address"),
+        (JUDGE | {"DYNAQ_LLM_MODEL": "gpt-x"}, "DYNAQ_LLM_MODEL is set, but no server"),
+        (OPENAI | {"DYNAQ_JUDGE_API_KEY": KEY, "DYNAQ_JUDGE_MODEL": "gpt-x"}, "'gpt-x', which plays the applicant too"),
+        (JUDGE | {"DYNAQ_JUDGE_MODEL": "rule-sim-v1"}, "'rule-sim-v1', which plays the applicant too"),
+    ],
+)
+def test_a_judge_that_cannot_be_or_must_not(environ: dict[str, str], named: str) -> None:
+    with pytest.raises(ConfigError, match=named) as caught:
+        resolve_judge(environ)
+    assert "secret" not in str(caught.value)
