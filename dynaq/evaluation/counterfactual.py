@@ -1,0 +1,199 @@
+"""Fairness by counterfactuals: how far recommendations move when an applicant's text changes and the person does not.
+
+The changed text is embedded again, and the same jobs are ranked for both versions (Kusner et al. 2017, "Counterfactual
+Fairness", with the texts of ``counterfactual_words`` as the intervention). No embedding is blind to any change of
+words, so a swing means something only beside that of a neutral change of the same size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dynaq.data.snapshot import Snapshot
+from dynaq.errors import InputError
+from dynaq.evaluation.metrics import CONFIDENCE, Estimate
+from dynaq.mdp.features import FeatureSpace
+from dynaq.protocols import Encoder
+
+_ROUNDING = 1e-3  # of a vector of length 1: the same text in another batch or on another machine differs by less
+_BATCH = 64  # texts embedded at once
+_RESAMPLES = 2000
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Swing:
+    """What a change of the texts does to one recommender; means over applicants, 95% percentile bootstrap over them.
+
+    Attributes:
+        applicants: how many.
+        moved: share whose state changed at all; beyond what the encoder reads a changed word changes nothing.
+        distance: between the two states, as a share of their length: the size of the change.
+        overlap: Jaccard index of the two sets of top jobs; 1 where the recommendations are the same.
+        shift: mean absolute change of a job's score in standard deviations of the applicant's scores. What all jobs
+            gain alike is taken out: it reorders nothing.
+        gain: change of the mean worth of the top jobs, after minus before; None without ``worth``.
+    """
+
+    applicants: int
+    moved: float
+    distance: Estimate
+    overlap: Estimate
+    shift: Estimate
+    gain: Estimate | None
+
+
+def counterfactual_states(
+    snapshot: Snapshot, rows: NDArray[np.int64], encoder: Encoder, change: Callable[[str], str]
+) -> Floats:
+    """States of applicants as FeatureSpace has them, with each of their field texts changed.
+
+    A text that ``change`` leaves alone keeps its stored vector.
+
+    Args:
+        snapshot: with the text of each applicant field under the field's name.
+        rows: int64 [A], applicants.
+        encoder: the one that made the vectors.
+        change: text to text; for a name ``functools.partial(named, name="Mary Miller")``.
+
+    Returns:
+        float32 [A, Ds]
+
+    Raises:
+        InputError: a row that is none, a field without text, or vectors that are not this encoder's of the texts.
+    """
+    if rows.ndim != 1 or not len(rows) or rows.min() < 0 or rows.max() >= len(snapshot.applicants):
+        raise InputError(f"rows must be one or more applicants from 0 to {len(snapshot.applicants) - 1}")
+    applicants = tuple(rows.tolist())
+    _check_reproduced(snapshot, applicants, cast(Hashable, encoder))
+    vectors = np.array(snapshot.applicants[rows])
+    for field in snapshot.manifest.applicant_fields:
+        texts = _field_texts(snapshot, applicants, field)
+        new = [change(text) for text in texts]
+        changed = [index for index, text in enumerate(texts) if new[index] != text]
+        columns = snapshot.field_slice("applicants", field)
+        vectors[changed, columns] = _embedded([new[index] for index in changed], encoder)
+    return _states(snapshot, vectors)
+
+
+def measure(
+    score: Callable[[Floats], Floats], before: Floats, after: Floats, k: int = 10, worth: Floats | None = None
+) -> Swing:
+    """How far a change of states moves the jobs that a recommender ranks.
+
+    For a pair of names give the second's states as ``before`` and the first's as ``after``: then ``gain`` is the first
+    minus the second. Several pairs are averaged for each applicant before anything else is done.
+
+    Args:
+        score: states, float32 [A, Ds], to scores of the same jobs for all, float32 [A, J]; larger is better.
+        before: float32 [A, Ds], or [P, A, Ds] for P pairs of versions.
+        after: likewise.
+        k: how many jobs are shown.
+        worth: float32 [A, J], what each job is truly worth to each applicant.
+
+    Raises:
+        InputError: arrays that do not fit each other, fewer than two applicants, scores or worth that are not finite,
+            or a k that is out of range.
+    """
+    if before.shape != after.shape or before.ndim not in (2, 3) or before.shape[-2] < 2 or not before.size:
+        raise InputError(
+            f"before is {list(before.shape)} and after {list(after.shape)}: both must be [A, Ds] or [P, A, Ds] alike,"
+            " with at least 2 applicants"
+        )
+    pairs = zip(before.reshape(-1, *before.shape[-2:]), after.reshape(-1, *after.shape[-2:]), strict=True)
+    figures = np.mean([_figures(score, old, new, k, worth) for old, new in pairs], axis=0)
+    applicants = figures.shape[1]
+    draws = np.random.default_rng(0).integers(applicants, size=(_RESAMPLES, applicants))
+    tails = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
+    moved, *estimates = (
+        Estimate(float(each.mean()), *map(float, np.quantile(each[draws].mean(axis=1), tails))) for each in figures
+    )
+    distance, overlap, shift, gain = estimates
+    return Swing(applicants, moved.mean, distance, overlap, shift, None if worth is None else gain)
+
+
+def _figures(
+    score: Callable[[Floats], Floats], before: Floats, after: Floats, k: int, worth: Floats | None
+) -> NDArray[np.float64]:
+    """Moved, distance, overlap, shift and gain of each applicant: float64 [5, A]."""
+    old, new = _scores(score, before), _scores(score, after)
+    if old.shape != new.shape or not 1 <= k <= old.shape[1]:
+        raise InputError(f"k is {k}, it must be 1 to the number of jobs scored, {old.shape[1]} and {new.shape[1]}")
+    distance = np.linalg.norm(after - before, axis=1) / np.linalg.norm(before, axis=1)
+    top_old, top_new = _top(old, k), _top(new, k)
+    overlap = (top_old & top_new).sum(axis=1) / (top_old | top_new).sum(axis=1)
+    old, new = (each - each.mean(axis=1, keepdims=True) for each in (old, new))
+    spread = np.sqrt((old.var(axis=1) + new.var(axis=1)) / 2)
+    shift = np.abs(new - old).mean(axis=1) / np.where(spread > 0, spread, 1)  # no spread in either: 0 / 0 is 0 here
+    gain = np.zeros(len(old))
+    if worth is not None:
+        if worth.shape != old.shape or not np.isfinite(worth).all():
+            raise InputError(f"worth is {list(worth.shape)}, it must be finite and {list(old.shape)} as the scores are")
+        gain = ((top_new.astype(np.float64) - top_old) * worth).sum(axis=1) / k
+    return np.array([distance > _ROUNDING, distance, overlap, shift, gain])
+
+
+def _scores(score: Callable[[Floats], Floats], states: Floats) -> NDArray[np.float64]:
+    scores = np.asarray(score(states), dtype=np.float64)
+    if scores.ndim != 2 or len(scores) != len(states) or not np.isfinite(scores).all():
+        raise InputError(f"score gave {list(scores.shape)} for {len(states)} states, it must be finite and [A, J]")
+    return scores
+
+
+def _top(scores: NDArray[np.float64], k: int) -> NDArray[np.bool_]:
+    """Which jobs are among the k best of each applicant, equal ones by their order: bool [A, J]."""
+    top = np.zeros(scores.shape, dtype=np.bool_)
+    np.put_along_axis(top, np.argsort(-scores, axis=1, kind="stable")[:, :k], True, axis=1)
+    return top
+
+
+@lru_cache(maxsize=1)  # the same applicants are asked for under many names
+def _check_reproduced(snapshot: Snapshot, applicants: tuple[int, ...], encoder: Encoder) -> None:
+    """Refuse a snapshot whose vectors are not what this encoder makes of the texts as they are."""
+    manifest = snapshot.manifest
+    d, difference = manifest.dimension, np.inf
+    texts = [_field_texts(snapshot, applicants, field) for field in manifest.applicant_fields]
+    if encoder.dimension == d:
+        again = np.concatenate([_embedded(each, encoder) for each in texts], axis=1)
+        stored = np.array(snapshot.applicants[list(applicants)])
+        difference = np.abs(_states(snapshot, again) - _states(snapshot, stored)).max() / d**0.5
+    if not difference <= _ROUNDING:  # so that NaN is refused too
+        raise InputError(
+            f"the vectors of snapshot {manifest.digest[:16]}, made by {', '.join(manifest.encoders['applicants'])}, are"
+            f" not what {encoder.name} makes of its applicant texts (a component differs by {difference:.2g}, at most"
+            f" {_ROUNDING:g} is rounding): this measure needs the texts and the encoder that they were made with"
+        )
+
+
+def _field_texts(snapshot: Snapshot, applicants: Sequence[int], field: str) -> list[str]:
+    texts = snapshot.applicant_texts
+    for row in applicants:
+        if field not in texts[row]:
+            raise InputError(
+                f"applicant {snapshot.applicant_ids[row]} has no text {field} in snapshot"
+                f" {snapshot.manifest.digest[:16]}: counterfactual texts need extract.applicant_text to name each of"
+                " extract.applicant_fields by its own name"
+            )
+    return [texts[row][field] for row in applicants]
+
+
+def _embedded(texts: Sequence[str], encoder: Encoder) -> Floats:
+    """Vectors of texts, float32 [len(texts), D]; by length, as a batch is padded to its longest text."""
+    vectors = np.empty((len(texts), encoder.dimension), dtype=np.float32)
+    order = np.argsort([len(text) for text in texts])
+    for batch in np.split(order, range(_BATCH, len(order), _BATCH)):
+        vectors[batch] = encoder.encode([texts[index] for index in batch])
+    return vectors
+
+
+def _states(snapshot: Snapshot, vectors: Floats) -> Floats:
+    """States of other applicant vectors, scaled by the very code that scales the snapshot's own."""
+    space = FeatureSpace.of(replace(snapshot, applicants=vectors, jobs=snapshot.jobs[:1]))
+    return np.asarray(space.states)
