@@ -29,7 +29,7 @@ from flows.servers import answers, mlflow_server, prefect_server
 
 _GRACE_S = 45.0  # for what runs when a flow is interrupted
 
-FLOWS = ("ingest", "extract", "pretrain", "finetune", "canaries", "compare", "nightly")
+FLOWS = ("ingest", "extract", "pretrain", "finetune", "canaries", "compare", "nightly", "rollback")
 
 
 def main(arguments: list[str]) -> int:

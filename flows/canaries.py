@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,7 @@ from prefect import flow, get_run_logger
 
 from dynaq.config_file import load_config
 from dynaq.llm.canaries import CANARIES
-from dynaq.llm.endpoint import resolve_endpoint
-from dynaq.llm.rule_sim.process import rule_sim_server
-from flows.night import find_snapshot
+from flows.night import find_snapshot, stand_in_server
 from tasks.labelling import check_canaries
 
 
@@ -26,8 +23,7 @@ def canaries(
     """
     settings = load_config(config, overrides)
     snapshot = find_snapshot(settings, snapshot)
-    endpoint = resolve_endpoint()
     pairs = max(2, settings.llm.audit.pairs)
     get_run_logger().info("at most %d calls; labels already stored are free", pairs * 2 * (1 + len(CANARIES)))
-    with rule_sim_server() if endpoint is None else nullcontext() as stand_in:
+    with stand_in_server() as stand_in:
         return check_canaries(settings, snapshot, stand_in, pairs)

@@ -1,26 +1,31 @@
-"""The four agents in one simulated online environment, and the report."""
+"""Everybody in the same simulated markets, the report, and who may challenge the champion."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from prefect import flow
+from prefect import flow, get_run_logger
 
 from dynaq.agents import stages
-from dynaq.agents.arms import Arm, WarmStart, arms
+from dynaq.agents.arms import arms
 from dynaq.config import Config
 from dynaq.config_file import load_config
 from dynaq.data.connection import open_database
-from dynaq.data.snapshot import Snapshot, open_snapshot
-from dynaq.errors import ArtifactError
+from dynaq.data.snapshot import open_snapshot
+from dynaq.evaluation.contestants import Contestant
+from dynaq.evaluation.field import Entry, Field
+from dynaq.evaluation.graded import takes_part
 from dynaq.llm.endpoint import RULE_SIM, resolve_endpoint
 from dynaq.rewards.llm_feedback import reward_name
 from flows.fan_out import fan_out
-from flows.night import MLflowNight, find_snapshot, mlflow_night
-from tasks.compare import measure_similarity, run_arm, run_reference
+from flows.night import MLflowNight, find_snapshot, mlflow_night, stand_in_server
+from tasks.champion import crown, fetch_champion, judge, pick_winner
+from tasks.compare import draw_panel, measure_similarity, run_contestant
+from tasks.judges import grade_lists, measure_fairness, rank_lists
 from tasks.labelling import latest_audit, open_ledger, today
-from tasks.report import Labelling, Outputs, show_night, track_night, write_night
+from tasks.report import Labelling, Outputs, log_report, show_night, track_night, write_night
 
 
 @flow
@@ -41,61 +46,80 @@ def compare(
 
 
 def compare_arms(settings: Config, snapshot: Path, night: MLflowNight, day: str) -> Path:
-    """Run all arms online, write the report, log both to MLflow; returns the report's directory."""
+    """Run all contestants online, write the report, log both to MLflow; returns the report's directory."""
     endpoint = resolve_endpoint()
     source = endpoint.provenance if endpoint else RULE_SIM
     opened = open_snapshot(snapshot)
     audit = latest_audit(settings, opened, source)
-    weight = audit.weight if audit else 1.0
-    checkpoints = find_checkpoints(settings, opened, reward_name(source), weight)
-    shared = {"config": settings, "snapshot": snapshot}
-    tuned: list[WarmStart] = ["llm", "hybrid"] if weight > 0 else []
-    every = arms(settings, "cosine", *tuned, "baseline")
+    field = Field(settings, opened, reward_name(source), audit.weight if audit else 1.0)
+    field.check()
     with night.timed("compare"):
-        online = fan_out(
-            run_arm,
-            {arm: {**shared, "arm": arm, "checkpoint": checkpoints.get(arm)} for arm in every},
-            settings.processes,
-        )
-        outputs = Outputs(
-            snapshot=snapshot,
-            checkpoints=checkpoints,
-            online=online,
-            references={
-                seed: run_reference(settings, snapshot, seed) for seed in dict.fromkeys(arm.seed for arm in every)
-            },
-            similarity=[
-                measure_similarity(settings, snapshot, arm, checkpoints[arm])
-                for arm in every
-                if arm.agent == "cosine" and arm.gamma == settings.agent.gamma
-            ],
-        )
+        panel = _panel(settings, snapshot, field, day)
+        online = _run(settings, snapshot, panel, field.entries())
+        similarity = [
+            measure_similarity(settings, snapshot, arm, stages.pretrained_path(settings, opened, arm))
+            for arm in arms(settings, "cosine")
+            if arm.gamma == settings.agent.gamma
+        ]
+        graded = _rank(settings, snapshot, panel, field)
+        fairness = measure_fairness(settings, snapshot, panel, field.at_launch())
+        winner, champion = pick_winner(settings, online), fetch_champion(settings)
+        challenger = field.checkpoint(winner, settings.seed) if winner else None
+        online += _run(settings, snapshot, panel, field.title_match(challenger, champion))
+    outputs = Outputs(snapshot, panel, field.trained(), online, graded, fairness, similarity)
     with open_database(settings.mongo, settings.work_path) as database:
-        spent = open_ledger(settings, opened, database, source, day).total()
-    report = write_night(settings, outputs, Labelling(source, spent, audit), night.seconds)
+        labelling = Labelling(source, open_ledger(settings, opened, database, source, day).total(), audit)
+    title_run = track_night(settings, night.run_id, outputs, labelling)
+    title = "No agent earned more than the baseline: nobody challenges the champion tonight."
+    if winner and challenger and title_run:
+        title = crown(settings, title_run, judge(settings, online, winner, challenger, champion))
+    report = write_night(settings, outputs, labelling, title, night.seconds)
+    log_report(settings, night.run_id, report)
     show_night(settings, report)
-    track_night(settings, night.run_id, outputs, Labelling(source, spent, audit), report)
     return report
 
 
-def find_checkpoints(config: Config, snapshot: Snapshot, reward: str, weight: float) -> dict[Arm, Path]:
-    """The checkpoint each arm starts from; the baseline starts from none.
+def _panel(config: Config, snapshot: Path, field: Field, day: str) -> Path:
+    """The panel, with the LLM's labels where the dial asks for them."""
+    if not field.labelled_panel:
+        return draw_panel(config, snapshot, None, "", labelled=False)
+    pairs = 4 * config.compare.applicants * config.compare.jobs
+    get_run_logger().info("the map asks for the labels of at most %d pairs of the panel, once", pairs)
+    with stand_in_server() as stand_in:
+        return draw_panel(config, snapshot, stand_in, f"evaluator {day}", labelled=True)
 
-    Args:
-        config, snapshot: what was trained on what.
-        reward: name of the LLM's reward.
-        weight: how far its labels counted; at 0 nothing was fine-tuned.
 
-    Raises:
-        ArtifactError: an arm has not been trained with this configuration on this snapshot.
-    """
-    paths = {arm: stages.pretrained_path(config, snapshot, arm) for arm in arms(config, "cosine")}
-    if weight > 0:
-        for arm in arms(config, "llm", "hybrid"):
-            paths[arm] = stages.finetuned_path(config, snapshot, arm, reward, weight)
-    if missing := [arm.name for arm, path in paths.items() if not path.exists()]:
-        raise ArtifactError(
-            f"{len(missing)} of {len(paths)} arms have no checkpoint on snapshot {snapshot.path.name} with this"
-            f" configuration ({missing[0]}, ...): run the pretrain and finetune flows first"
-        )
-    return paths
+def _run(config: Config, snapshot: Path, panel: Path, entries: Iterable[Entry]) -> list[Path]:
+    """All runs of these contestants, each contestant and seed a task; returns their result directories."""
+    shared = {"config": config, "snapshot": snapshot, "panel": panel}
+    calls = {
+        (entry.contestant, seed): {
+            **shared,
+            "contestant": entry.contestant,
+            "worlds": entry.worlds,
+            "seed": seed,
+            "start": start,
+        }
+        for entry in entries
+        for seed, start in entry.starts.items()
+    }
+    return [path for paths in fan_out(run_contestant, calls, config.processes).values() for path in paths]
+
+
+def _rank(config: Config, snapshot: Path, panel: Path, field: Field) -> list[tuple[Path, dict[Contestant, list[Path]]]]:
+    """Graded lists, each with the rankings of all contestants, one a seed."""
+    lists = grade_lists(config, snapshot)
+    if not lists:
+        return []
+    shared = {"config": config, "snapshot": snapshot, "panel": panel, "lists": lists}
+    entries = [entry for entry in field.entries() if takes_part(entry.contestant, config.agent.gamma)]
+    calls = {
+        (entry.contestant, seed): {**shared, "contestant": entry.contestant, "seed": seed, "start": start}
+        for entry in entries
+        for seed, start in entry.starts.items()
+    }
+    found = fan_out(rank_lists, calls, config.processes)
+    return [
+        (each, {e.contestant: [found[e.contestant, seed][row] for seed in e.starts] for e in entries})
+        for row, each in enumerate(lists)
+    ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,10 @@ from dynaq.config_file import load_config
 from dynaq.data.connection import open_database
 from dynaq.data.snapshot import Snapshot, open_snapshot
 from dynaq.llm.endpoint import resolve_endpoint
-from dynaq.llm.rule_sim.process import rule_sim_server
 from dynaq.rewards.audit_pairs import human_labels
 from dynaq.rewards.budget import account, forecast
 from flows.fan_out import fan_out
-from flows.night import find_snapshot
+from flows.night import find_snapshot, stand_in_server
 from tasks.labelling import audit_labels, feedback_endpoint, latest_audit, open_ledger, today
 from tasks.train import finetune_arm
 
@@ -29,7 +27,7 @@ def finetune(
     overrides: dict[str, Any] | None = None,
     snapshot: Path | None = None,
     day: str | None = None,
-) -> dict[str, Path]:
+) -> dict[str, list[Path]]:
     """Fine-tune ``llm`` and ``hybrid`` for every seed and discount; returns checkpoint directories by arm.
 
     Without an LLM in the environment the stand-in rule-sim-v1 is started and said so; it is never a fall-back.
@@ -45,7 +43,7 @@ def finetune(
         log.info("labels come from %s", endpoint.provenance)
     # One connection here keeps an embedded mongod up while the processes come and go.
     with (
-        rule_sim_server() if endpoint is None else nullcontext() as stand_in,
+        stand_in_server() as stand_in,
         open_database(settings.mongo, settings.work_path) as database,
     ):
         opened, provenance = open_snapshot(snapshot), feedback_endpoint(stand_in).provenance
@@ -68,7 +66,7 @@ def finetune(
             for arm in asked
         }
         paths = fan_out(finetune_arm, calls, settings.processes, lambda: account(ledger.total(), settings.llm))
-        return {arm.name: path for arm, path in paths.items()}
+        return {arm.name: found for arm, found in paths.items()}
 
 
 def _forecast(config: Config, snapshot: Snapshot, agents: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +13,8 @@ from dynaq.config import Config
 from dynaq.data.manifest import check_matches
 from dynaq.data.snapshot import latest_snapshot, open_snapshot
 from dynaq.errors import DynaqError
+from dynaq.llm.endpoint import resolve_endpoint
+from dynaq.llm.rule_sim.process import rule_sim_server
 from tasks.report import end_night, start_night
 
 
@@ -57,3 +59,8 @@ def find_snapshot(config: Config, given: Path | None) -> Path:
     path = given or latest_snapshot(config.work_path / "snapshots")
     check_matches(open_snapshot(path).manifest, config.mongo, config.extract)
     return path
+
+
+def stand_in_server() -> AbstractContextManager[str | None]:
+    """The stand-in rule-sim-v1 where no LLM is configured; gives its address, or None where there is an LLM."""
+    return rule_sim_server() if resolve_endpoint() is None else nullcontext()

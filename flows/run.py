@@ -33,17 +33,20 @@ def main(name: str, config: str, overrides: dict[str, Any]) -> int:
         return 130
     if name in ("compare", "nightly"):
         _print_report(result, config)
-    if name == "canaries":
+    if name in ("canaries", "rollback"):
         print(result)
     print(f"{name} finished in {time.perf_counter() - started:.0f} s")
     return 0
 
 
 def _print_report(directory: Path, config: str) -> None:
-    report = (directory / "report.md").read_text()
-    for line in report.splitlines():
-        if line.startswith(("# ", "## Online", "## The same", "**", ">", "|")):
+    """The verdict, what a reader must know first, and what the four agents earned."""
+    before, _, after = (directory / "report.md").read_text().partition("\n## The four agents\n")
+    for line in before.splitlines():
+        if line.startswith(("# ", "**", ">")):
             print(line)
+    tables = after.partition("**What they miss")[0]
+    print(*(line for line in tables.splitlines() if line.startswith("|")), sep="\n")
     print(f"\nReport: {directory / 'report.html'}")
     print(f"Pages of MLflow and Prefect: make ui CONFIG={config}")
 

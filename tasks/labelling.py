@@ -53,7 +53,7 @@ def feedback_endpoint(stand_in: str | None) -> Endpoint:
 
 def open_ledger(config: Config, snapshot: Snapshot, database: MongoDatabase, provenance: str, account: str) -> Ledger:
     """What is paid on a snapshot: by a day's nights together, so that one goes on where another stopped."""
-    key = inputs_key(name=config.name, account=account, asked=_asked(config, snapshot, provenance))
+    key = inputs_key(name=config.name, account=account, asked=what_is_asked(config, snapshot, provenance))
     return Ledger(database[config.mongo.collections.spending], key)
 
 
@@ -108,7 +108,7 @@ def latest_audit(config: Config, snapshot: Snapshot, provenance: str) -> Audit |
 
 def _audits(config: Config, snapshot: Snapshot, provenance: str) -> Path:
     key = inputs_key(
-        asked=_asked(config, snapshot, provenance),
+        asked=what_is_asked(config, snapshot, provenance),
         audit=config.llm.audit.model_dump(),
         values=config.llm.values.model_dump(),
         code=code_version(),
@@ -116,7 +116,8 @@ def _audits(config: Config, snapshot: Snapshot, provenance: str) -> Path:
     return config.work_path / "audits" / key
 
 
-def _asked(config: Config, snapshot: Snapshot, provenance: str) -> dict[str, Any]:
+def what_is_asked(config: Config, snapshot: Snapshot, provenance: str) -> dict[str, Any]:
+    """Everything that decides an answer but the pair, for the names of results that are made of answers."""
     how = {"answer", "revision", "temperature", "samples", "max_field_chars"}
     return {
         "snapshot": snapshot.manifest.digest,

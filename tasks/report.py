@@ -16,11 +16,18 @@ from dynaq.artifacts import code_version, publish
 from dynaq.config import Config
 from dynaq.data.ledger import Spent
 from dynaq.data.snapshot import open_snapshot
-from dynaq.evaluation.comparison import read_online, read_references
-from dynaq.evaluation.report import Night, write_report
+from dynaq.evaluation.contestants import AGENTS, Contestant
+from dynaq.evaluation.counterfactual import Swing
+from dynaq.evaluation.graded import read_lists, relevance_table
+from dynaq.evaluation.night import Night
+from dynaq.evaluation.online import OnlineRun, read_online
+from dynaq.evaluation.panel import read_panel
+from dynaq.evaluation.report import write_report
 from dynaq.evaluation.similarity import SimilarityReached
-from dynaq.evaluation.summary import Comparison, summarise
+from dynaq.evaluation.study import Study
+from dynaq.evaluation.summary import summarise
 from dynaq.evaluation.training import label_cost, training_curves_of, training_figure
+from dynaq.evaluation.world import OWN
 from dynaq.rewards.audit import Audit
 from dynaq.rewards.budget import account, amounts, left
 from dynaq.tracking.mlflow_tracker import Tracker, flat_params
@@ -41,16 +48,16 @@ class Outputs:
     """What the stages of a night have written."""
 
     snapshot: Path
+    panel: Path
     checkpoints: dict[Arm, Path]
-    online: dict[Arm, Path]
-    references: dict[int, Path]
+    online: list[Path]
+    graded: list[tuple[Path, dict[Contestant, list[Path]]]]
+    fairness: list[tuple[str, str, Swing]]
     similarity: list[SimilarityReached]
 
-    def compare(self, config: Config) -> Comparison:
+    def study(self, config: Config) -> Study:
         """Read the runs back and put them side by side."""
-        runs = [read_online(path) for path in self.online.values()]
-        references = {seed: read_references(path) for seed, path in self.references.items()}
-        return summarise(runs, references, config.compare)
+        return summarise([read_online(path) for path in self.online], config.compare, config.agent.gamma)
 
 
 @task(**RETRY)
@@ -68,13 +75,13 @@ def end_night(config: Config, run_id: str, succeeded: bool, seconds: dict[str, f
 
 
 @task(**RETRY)
-def write_night(config: Config, outputs: Outputs, labels: Labelling, seconds: dict[str, float]) -> Path:
-    """Compare the arms and write the report; returns its directory, named by the time."""
+def write_night(config: Config, outputs: Outputs, labels: Labelling, champion: str, seconds: dict[str, float]) -> Path:
+    """Compare everybody and write the report; returns its directory, named by the time."""
     snapshot = open_snapshot(outputs.snapshot)
     night = Night(
         config=config,
         manifest=snapshot.manifest,
-        comparison=outputs.compare(config),
+        study=outputs.study(config),
         similarity=outputs.similarity,
         training=training_figure(outputs.checkpoints, snapshot, config.agent.gamma),
         label_source=labels.source,
@@ -83,6 +90,10 @@ def write_night(config: Config, outputs: Outputs, labels: Labelling, seconds: di
         audit=labels.audit.sentence() if labels.audit else "",
         trusted=labels.audit is None or labels.audit.passed,
         seconds=seconds,
+        relevance={read_lists(lists).title: relevance_table(lists, found) for lists, found in outputs.graded},
+        fairness=outputs.fairness,
+        champion=champion,
+        missing=read_panel(outputs.panel).missing,
     )
     target = config.work_path / "reports" / datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     with publish(target) as directory:
@@ -98,42 +109,71 @@ def show_night(config: Config, report: Path) -> None:
 
 
 @task(**RETRY)
-def track_night(config: Config, run_id: str, outputs: Outputs, labels: Labelling, report: Path) -> None:
-    """Log every (agent, discount, seed) as a child run, once, and the report to the parent run."""
-    tracker, snapshot = Tracker(config), open_snapshot(outputs.snapshot)
-    comparison = outputs.compare(config)
-    rows = {(arm.agent, arm.gamma): arm.metrics for arm in comparison.arms}
-    for arm, path in outputs.online.items():
-        run, checkpoint = read_online(path), outputs.checkpoints.get(arm)
-        metrics, seed = rows[arm.agent, arm.gamma], sorted(outputs.references).index(arm.seed)
-        tracker.log_child(
-            run_id,
-            arm.name,
-            params={"agent": arm.agent, "gamma": arm.gamma, "seed": arm.seed},
-            tags={
-                "rewards": ", ".join(run.provenance) or "none",
-                "snapshot": outputs.snapshot.name,
-                "code": code_version(),
-            },
-            metrics={
-                "average_reward": float(metrics.average_reward[seed]),
-                "cumulative_reward": float(metrics.cumulative_reward[seed]),
-                "jump_start": float(metrics.jump_start[seed]),
-                "late_performance": float(metrics.late_performance[seed]),
-                "labels": float(run.labels),
-            },
-            curves={f"online_{name}": values for name, values in run.curves.items()}
-            | (training_curves_of(checkpoint, snapshot) if checkpoint else {}),
-            directories={"checkpoint": checkpoint} if checkpoint else {},
-        )
+def track_night(config: Config, run_id: str, outputs: Outputs, labels: Labelling) -> str | None:
+    """Log every contestant and seed in the evaluator's own market as a child run, once, and the night's figures.
+
+    Returns the child run of the challenger that holds its checkpoint; None without a challenger.
+    """
+    tracker, study = Tracker(config), outputs.study(config)
+    children: dict[tuple[str, int], str] = {}
+    for path in outputs.online:
+        run = read_online(path)
+        if run.world.towards == OWN:
+            children[run.contestant.kind, run.seed] = _track_run(tracker, config, run_id, outputs, run)
     figures = {
-        f"{arm.agent}_g{arm.gamma:g}_{name}": value
-        for arm in comparison.arms
-        for name, value in (("average_reward", arm.average.mean), ("late", arm.late.mean), ("gain", arm.gain.mean))
+        f"{row.contestant.slug}_{name}": value
+        for row in study.rows
+        for name, value in (
+            ("average_reward", row.average.mean),
+            ("late", row.late.mean),
+            ("gain", row.gain.difference.mean if row.gain else 0.0),
+        )
     }
     figures["cosine_share_of_best"] = float(np.mean([each.share for each in outputs.similarity]))
+    figures |= {f"agreement_{name}": value for name, value in study.agreement.items()}
     figures |= {f"spent_{name}": value for name, value in amounts(labels.spent, config.llm.price).items()}
     figures |= {f"left_{name}": value for name, value in left(labels.spent, config.llm).items()}
     figures |= labels.audit.metrics() if labels.audit else {}
     tracker.log_metrics(run_id, figures)
-    tracker.log_report(run_id, report)
+    return children.get(("challenger", config.seed))
+
+
+def _track_run(tracker: Tracker, config: Config, night: str, outputs: Outputs, run: OnlineRun) -> str:
+    """One child run: its figures and curves, and for an agent the checkpoint that it started from; returns its id."""
+    contestant, late = run.contestant, int(np.ceil(config.compare.late_share * config.compare.steps))
+    snapshot, start = open_snapshot(outputs.snapshot), None
+    if run.start is not None and contestant.kind in (*AGENTS, "challenger"):
+        start = config.work_path / "checkpoints" / run.start
+    rewards = run.rewards.mean(axis=1, dtype=np.float64)
+    return tracker.log_child(
+        night,
+        f"{contestant.slug}-s{run.seed}",
+        params={
+            "contestant": contestant.kind,
+            "gamma": contestant.gamma,
+            "budget": contestant.labels,
+            "seed": run.seed,
+        },
+        tags={
+            "rewards": ", ".join(run.provenance) or "none",
+            "snapshot": outputs.snapshot.name,
+            "code": code_version(),
+        },
+        metrics={
+            "average_reward": float(rewards.mean()),
+            "cumulative_reward": float(rewards.sum()),
+            "jump_start": float(rewards[: config.compare.window].mean()),
+            "late_performance": float(rewards[-late:].mean()),
+            "regret": float((run.best - run.chances).mean(dtype=np.float64)),
+            **{name: float(value) for name, value in run.before.items()},
+        },
+        curves={f"online_{name}": values for name, values in run.curves.items()}
+        | (training_curves_of(start, snapshot) if start else {}),
+        directories={"checkpoint": start} if start else {},
+    )
+
+
+@task(**RETRY)
+def log_report(config: Config, run_id: str, report: Path) -> None:
+    """Add the report's files to the night."""
+    Tracker(config).log_report(run_id, report)

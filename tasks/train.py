@@ -24,15 +24,15 @@ def pretrain_arm(config: Config, snapshot: Path, arm: Arm) -> Path:
 
 
 @task(**RETRY, task_run_name="finetune-{arm.name}")
-def finetune_arm(config: Config, snapshot: Path, arm: Arm, stand_in: str | None, weight: float, day: str) -> Path:
-    """Fine-tune on LLM feedback and record what was experienced; returns the checkpoint directory."""
+def finetune_arm(config: Config, snapshot: Path, arm: Arm, stand_in: str | None, weight: float, day: str) -> list[Path]:
+    """Fine-tune on LLM feedback and record what was experienced; returns a checkpoint directory for each budget."""
     opened = open_snapshot(snapshot)
     with (
         open_database(config.mongo, config.work_path) as database,
         open_labeller(config, opened, database, stand_in, day, share=1 / config.processes) as labeller,
     ):
         reward = LLMFeedback(opened, labeller, config.llm)
-        checkpoint = stages.finetune(config, opened, arm, reward, weight)
+        checkpoints = stages.finetune(config, opened, arm, reward, weight)
         experiences = ExperienceStore(database[config.mongo.collections.experiences])
-        stages.record_experience(checkpoint, opened, experiences)
-        return checkpoint
+        stages.record_experience(checkpoints[-1], opened, experiences)  # it holds what the earlier ones hold
+        return checkpoints

@@ -18,8 +18,11 @@ from dynaq.data.extract import extract_snapshot
 from dynaq.data.ingest import load_documents
 from dynaq.data.snapshot import open_snapshot
 from dynaq.embedding.minilm import MiniLM
-from dynaq.evaluation.comparison import read_online, read_references, reference_rewards, run_online
+from dynaq.evaluation.contestants import Contestant
+from dynaq.evaluation.online import read_online, run_online
+from dynaq.evaluation.panel import make_panel
 from dynaq.evaluation.similarity import similarity_reached
+from dynaq.evaluation.world import OWN, World
 from tests.paths import ROOT
 
 FOLDER = Path(os.environ.get("DYNAQ_REAL_DATA", ROOT.parent / "shared" / "data"))
@@ -60,7 +63,8 @@ def test_a_slice_of_real_postings_and_resumes(
     reached = similarity_reached(config, snapshot, arm, checkpoint)
     assert reached.trained > reached.random + 0.25 * (reached.best - reached.random)
     assert reached.trained > reached.untrained
-    rewards = read_online(run_online(config, snapshot, arm, checkpoint)).rewards
-    references = read_references(reference_rewards(config, snapshot, 0))
-    assert 0 < rewards.mean() < 1
-    assert references.random.mean() < references.optimum.mean()
+    panel = make_panel(config, snapshot, None, {})
+    cosine = read_online(run_online(config, snapshot, panel, Contestant("cosine", 0.3), World(OWN), 0, checkpoint))
+    random = read_online(run_online(config, snapshot, panel, Contestant("random", 0.3), World(OWN), 0, None))
+    assert 0 < cosine.rewards.mean() < 1
+    assert cosine.best.mean() > random.chances.mean()

@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from dynaq.agents.acquisition import chooser
@@ -25,7 +24,7 @@ from dynaq.artifacts import code_version, inputs_key
 from dynaq.config import Config
 from dynaq.data.experiences import Experience, ExperienceStore
 from dynaq.data.snapshot import Snapshot
-from dynaq.data.splits import held_out
+from dynaq.data.splits import Split, stored_split
 from dynaq.mdp.candidates import CandidateSampler
 from dynaq.mdp.environment import TrainingEnvironment
 from dynaq.mdp.features import FeatureSpace
@@ -57,13 +56,13 @@ def pretrain(config: Config, snapshot: Snapshot, arm: Arm) -> Path:
             arm.seed,
             progress_path(target),
         )
-    manifest = _manifest(config, snapshot, arm, "pretrain", ["cosine"])
+    manifest = _manifest(config, snapshot, arm, "pretrain", ["cosine"], curves.gradient_steps)
     save_checkpoint(target, learned(agent), manifest, json_curves(curves))
     Progress(progress_path(target)).forget()
     return target
 
 
-def finetune(config: Config, snapshot: Snapshot, arm: Arm, reward: LLMFeedback, weight: float) -> Path:
+def finetune(config: Config, snapshot: Snapshot, arm: Arm, reward: LLMFeedback, weight: float) -> list[Path]:
     """Train on LLM feedback, from scratch (``llm``) or from the cosine's weights (``hybrid``).
 
     Args:
@@ -71,38 +70,45 @@ def finetune(config: Config, snapshot: Snapshot, arm: Arm, reward: LLMFeedback, 
         reward: the labels.
         weight: how far they are trusted, in (0, 1]: the share of the configured updates that is made.
 
+    Returns:
+        Checkpoint directories, one for each of ``finetune.budgets``: an agent passes them on its way.
+
     Raises:
         ArtifactError: a hybrid agent finds no pre-trained checkpoint.
         LabelError, TransientError: labels cannot be had; those already paid for are stored.
     """
-    target = finetuned_path(config, snapshot, arm, reward.name, weight)
-    if target.exists():
-        return target
-    rewards = ["cosine", reward.name] if arm.agent == "hybrid" else [reward.name]
+    stage = config.finetune
+    targets = [finetuned_path(config, snapshot, arm, reward.name, weight, budget) for budget in stage.budgets]
+    if all(target.exists() for target in targets):
+        return targets
+    rewards, steps_before = [reward.name], 0
     with one_thread():
         agent = new_agent(config, snapshot, arm)
         if arm.agent == "hybrid":
             cosine = load_checkpoint(pretrained_path(config, snapshot, arm), snapshot.manifest.digest)
             load_learned(agent, cosine.tensors, cosine.path.name)
+            rewards, steps_before = ["cosine", reward.name], cosine.manifest.gradient_steps
         agent.start_phase(reward.classes)
-        budget = config.finetune
         # A strategy chooses among the candidates of more applicants than it asks about.
-        seen = budget.applicants_per_step * (1 if budget.ask.strategy == "policy" else budget.ask.pool)
+        seen = stage.applicants_per_step * (1 if stage.ask.strategy == "policy" else stage.ask.pool)
         environment = _environment(config, snapshot, arm, reward, seen)
-        asked = min(budget.applicants_per_step, environment.applicants_per_step) * config.agent.slate
-        curves = learn(
-            agent,
-            environment,
-            budget.labels // asked,
-            max(1, round(weight * budget.updates_per_step)),
-            lambda _: budget.epsilon,
-            arm.seed,
-            choose=chooser(budget.ask, asked),
-        )
-    manifest = _manifest(config, snapshot, arm, "finetune", rewards).model_copy(
-        update={"labels": reward.labels_used, "cost": reward.cost()}
-    )
-    return save_checkpoint(target, learned(agent), manifest, json_curves(curves))
+        asked = min(stage.applicants_per_step, environment.applicants_per_step) * config.agent.slate
+        curves: Curves | None = None
+        for before, budget, target in zip([0, *stage.budgets], stage.budgets, targets, strict=False):
+            more = learn(
+                agent,
+                environment,
+                (budget - before) // asked,
+                max(1, round(weight * stage.updates_per_step)),
+                lambda _: stage.epsilon,
+                arm.seed + before,
+                choose=chooser(stage.ask, asked),
+            )
+            curves = curves.followed_by(more) if curves else more
+            manifest = _manifest(config, snapshot, arm, "finetune", rewards, steps_before + curves.gradient_steps)
+            manifest = manifest.model_copy(update={"labels": reward.labels_used, "cost": reward.cost()})
+            save_checkpoint(target, learned(agent), manifest, json_curves(curves))
+    return targets
 
 
 def record_experience(checkpoint: Path, snapshot: Snapshot, store: ExperienceStore) -> None:
@@ -143,13 +149,23 @@ def pretrained_path(config: Config, snapshot: Snapshot, arm: Arm) -> Path:
     return _path(config, snapshot, shared, "pretrain", pretrain=config.pretrain.model_dump())
 
 
-def finetuned_path(config: Config, snapshot: Snapshot, arm: Arm, reward: str, weight: float) -> Path:
-    """Where the fine-tuned checkpoint of an arm lies, trained or not yet; ``reward`` names the labels' provenance."""
+def finetuned_path(
+    config: Config, snapshot: Snapshot, arm: Arm, reward: str, weight: float, budget: int | None = None
+) -> Path:
+    """Where a fine-tuned checkpoint of an arm lies, trained or not yet.
+
+    Args:
+        config, snapshot, arm: what is trained on what.
+        reward: names the labels' provenance.
+        weight: how far they are trusted.
+        budget: one of ``finetune.budgets``; the largest if not given.
+    """
     asked = {"answer", "values", "revision", "temperature", "samples", "max_field_chars", "max_missing_share"}
     inputs: dict[str, Any] = {
         "finetune": config.finetune.model_dump(),
         "llm": config.llm.model_dump(include=asked),  # the rest is how, not what
         "weight": weight,
+        "budget": budget or config.finetune.labels,
     }
     if arm.agent == "hybrid":
         inputs["pretrain"] = config.pretrain.model_dump()
@@ -173,7 +189,9 @@ def _agent_config(config: Config, arm: Arm) -> dict[str, Any]:
     return config.agent.model_dump() | {"gamma": arm.gamma}
 
 
-def _manifest(config: Config, snapshot: Snapshot, arm: Arm, stage: str, rewards: list[str]) -> CheckpointManifest:
+def _manifest(
+    config: Config, snapshot: Snapshot, arm: Arm, stage: str, rewards: list[str], gradient_steps: int
+) -> CheckpointManifest:
     sections = {name: getattr(config, name).model_dump() for name in ("split", "pretrain", "finetune", "llm")}
     return CheckpointManifest(
         stage=stage,
@@ -184,24 +202,35 @@ def _manifest(config: Config, snapshot: Snapshot, arm: Arm, stage: str, rewards:
         rewards=rewards,
         labels=0,
         cost={},
+        gradient_steps=gradient_steps,
         config={"agent": _agent_config(config, arm), **sections},
     )
 
 
-def new_agent(config: Config, snapshot: Snapshot, arm: Arm) -> DynaQ:
+def new_agent(config: Config, snapshot: Snapshot, arm: Arm, kind: type[DynaQ] = DynaQ) -> DynaQ:
     """An untrained agent of an arm. Arms of one seed start from the same weights, whatever their warm start."""
-    sampler = CandidateSampler(snapshot.manifest.jobs, config.agent.candidates)
     agent_config = config.agent.model_copy(update={"gamma": arm.gamma})
-    return DynaQ(FeatureSpace.of(snapshot), agent_config, sampler, arm.seed)
+    return kind(FeatureSpace.of(snapshot), agent_config, _sampler(config, snapshot), arm.seed)
+
+
+def split_of(config: Config, snapshot: Snapshot) -> Split:
+    """Who and what is trained on, and what is held out for the comparison."""
+    shares = config.split.applicants, config.split.jobs
+    return stored_split(snapshot, *shares, config.seed, config.work_path / "splits")
+
+
+def _sampler(config: Config, snapshot: Snapshot) -> CandidateSampler:
+    """Candidates among the jobs that are trained on."""
+    jobs = torch.from_numpy(split_of(config, snapshot).training_jobs)
+    return CandidateSampler(len(jobs), config.agent.candidates, jobs)
 
 
 def _environment(
     config: Config, snapshot: Snapshot, arm: Arm, reward: CosineReward | LLMFeedback, count: int
 ) -> TrainingEnvironment:
-    aside = held_out(snapshot.applicant_ids, config.split.held_out_share, config.seed)
-    pool = torch.tensor(np.flatnonzero(~aside))
-    sampler = CandidateSampler(snapshot.manifest.jobs, config.agent.candidates)
-    return TrainingEnvironment(reward, pool, count, sampler, torch.Generator().manual_seed(arm.seed + 1_000_003))
+    pool = torch.from_numpy(split_of(config, snapshot).training_applicants)
+    generator = torch.Generator().manual_seed(arm.seed + 1_000_003)
+    return TrainingEnvironment(reward, pool, count, _sampler(config, snapshot), generator)
 
 
 def json_curves(curves: Curves) -> dict[str, list[float | None]]:

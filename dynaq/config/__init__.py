@@ -40,8 +40,16 @@ from dynaq.config.llm import (
     RatesConfig,
     SamplesConfig,
 )
+from dynaq.config.relevance import JudgeConfig, PairsConfig, RelevanceConfig
 from dynaq.config.section import Count, Name, Section, Seed
-from dynaq.config.stages import AskConfig, CompareConfig, FinetuneConfig, PretrainConfig, TrackingConfig
+from dynaq.config.stages import (
+    AskConfig,
+    CompareConfig,
+    DialConfig,
+    FinetuneConfig,
+    PretrainConfig,
+    TrackingConfig,
+)
 
 __all__ = [
     "AgentConfig",
@@ -51,6 +59,7 @@ __all__ = [
     "Collections",
     "CompareConfig",
     "Config",
+    "DialConfig",
     "EmbeddingConfig",
     "EpsilonConfig",
     "ExtractConfig",
@@ -60,14 +69,17 @@ __all__ = [
     "HistoryConfig",
     "HumanLabelsConfig",
     "IngestConfig",
+    "JudgeConfig",
     "LLMConfig",
     "LabelValues",
     "MarketConfig",
     "MongoConfig",
+    "PairsConfig",
     "PlanningConfig",
     "PretrainConfig",
     "PriceConfig",
     "RatesConfig",
+    "RelevanceConfig",
     "ReplayConfig",
     "SamplesConfig",
     "Section",
@@ -95,6 +107,8 @@ class Config(Section):
     finetune: FinetuneConfig
     llm: LLMConfig
     compare: CompareConfig
+    relevance: RelevanceConfig | None
+    judge: JudgeConfig | None
     processes: Count
     tracking: TrackingConfig
 
@@ -107,12 +121,12 @@ class Config(Section):
             if unknown := [field for field in fields if field not in vectors]:
                 raise ValueError(f"extract.{side}_fields names {unknown}, mongo.{side}_vectors has {list(vectors)}")
         shown = self.finetune.applicants_per_step * self.agent.slate
-        if self.finetune.labels < shown:
-            raise ValueError(f"finetune.labels is {self.finetune.labels}, but one step asks for {shown}")
+        if uneven := [budget for budget in self.finetune.budgets if budget % shown]:
+            raise ValueError(f"finetune.budgets has {uneven[0]}, but a step asks for {shown}: name multiples of that")
         hybrid_learns_from = self.finetune.labels - self.agent.hand_over.pilot
         if hybrid_learns_from < shown:
             raise ValueError(
-                f"finetune.labels is {self.finetune.labels}, of which agent.hand_over.pilot takes"
+                f"the largest of finetune.budgets is {self.finetune.labels}, of which agent.hand_over.pilot takes"
                 f" {self.agent.hand_over.pilot}: that leaves less than one step of {shown} to learn from"
             )
         online = self.compare.applicants * self.compare.steps * self.agent.slate

@@ -113,9 +113,10 @@ class ExtractConfig(Section):
 
 
 class SplitConfig(Section):
-    """Which applicants are kept for the comparison."""
+    """Shares of applicants and of jobs that are never trained on, kept for the comparison."""
 
-    held_out_share: Annotated[float, Field(gt=0, lt=1)]
+    applicants: Annotated[float, Field(gt=0, lt=1)]
+    jobs: Annotated[float, Field(gt=0, lt=1)]
 
 
 def _distinct(what: str, names: list[str]) -> None:

@@ -37,26 +37,67 @@ class AskConfig(Section):
 
 
 class FinetuneConfig(Section):
-    """Training on LLM feedback: a budget of labels for each agent and seed."""
+    """Training on LLM feedback.
 
-    labels: Count
+    Attributes:
+        budgets: questions of an agent after which a checkpoint is kept, ascending: the cost axis of the comparison.
+    """
+
+    budgets: Annotated[list[Count], Field(min_length=1)]
     applicants_per_step: Count
     updates_per_step: Count
     epsilon: Share
     ask: AskConfig
 
+    @property
+    def labels(self) -> int:
+        """The largest budget."""
+        return self.budgets[-1]
+
+    @field_validator("budgets")
+    @classmethod
+    def _ascending(cls, budgets: list[int]) -> list[int]:
+        if budgets != sorted(set(budgets)):
+            raise ValueError("budgets must ascend")
+        return budgets
+
+
+class DialConfig(Section):
+    """Markets that agree with a training reward as far as told: the rows of the map.
+
+    Attributes:
+        levels: correlations of utility and reward; none: no map.
+        rewards: which training rewards; ``llm`` asks about every pair of the panel, on an account of its own.
+    """
+
+    levels: list[Share]
+    rewards: Annotated[list[Literal["cosine", "llm"]], Field(min_length=1)]
+
 
 class CompareConfig(Section):
-    """The simulated online environment and what is read off it."""
+    """The simulated online market and what is read off it.
+
+    Attributes:
+        seeds: markets and trained agents of each arm: the unit of replication.
+        applicants: held-out applicants who come to each market.
+        jobs: most held-out jobs of its catalogue.
+        thresholds: shares of the way from random to the optimum, whose times are told; set before anything was run.
+        window: steps of the trailing mean, which must hold a threshold; also the first steps that make the jump-start.
+        late_share: of the steps, at the end.
+        margin: by how much a challenger must be ahead of the champion, in reward per step.
+    """
 
     seeds: Annotated[int, Field(ge=2)]
     applicants: Count
+    jobs: Count
     steps: Count
     updates_per_step: Count
     epsilon: Share
-    threshold_share: Share
+    thresholds: Annotated[list[Share], Field(min_length=1)]
     window: Count
     late_share: Annotated[float, Field(gt=0, le=1)]
+    dial: DialConfig
+    margin: Annotated[float, Field(ge=0)]
 
     @model_validator(mode="after")
     def _window_fits(self) -> Self:

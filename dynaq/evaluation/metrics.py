@@ -1,8 +1,7 @@
 """What is read off the rewards of a comparison: how warm the start was, how fast it learned, where it ended.
 
 Rewards are float [seeds, steps], the mean over applicants at each step. A seed is the unit of replication:
-every interval is Student's t over seeds, and arms that met the same seeds are compared by their paired
-differences.
+every interval is Student's t over seeds.
 """
 
 from __future__ import annotations
@@ -48,96 +47,39 @@ class Curve:
     high: Floats
 
 
-@dataclass(frozen=True)
-class ArmMetrics:
-    """The figures of one arm, one value a seed.
+def time_to_threshold(
+    rewards: ArrayLike, random: ArrayLike, optimum: ArrayLike, *, window: int, share: float
+) -> tuple[int | None, ...]:
+    """The step, counted from 1, at which each seed first reached the threshold; None = censored, not observed to.
 
-    Attributes:
-        cumulative_reward: float64 [seeds], summed over steps.
-        average_reward: float64 [seeds], per step.
-        jump_start: float64 [seeds], mean reward of the first steps, before learning can matter much.
-        late_performance: float64 [seeds], mean reward of the last share of the steps.
-        time_to_threshold: the step, counted from 1, that first reached the threshold; None = censored, not
-            within `horizon` steps, which is no time at all and must not be averaged.
-        horizon: steps observed.
-    """
-
-    cumulative_reward: Floats
-    average_reward: Floats
-    jump_start: Floats
-    late_performance: Floats
-    time_to_threshold: tuple[int | None, ...]
-    horizon: int
-
-    @property
-    def reached_share(self) -> float:
-        """Share of seeds that reached the threshold."""
-        return sum(time is not None for time in self.time_to_threshold) / len(self.time_to_threshold)
-
-    @property
-    def median_time(self) -> float | None:
-        """Median step to the threshold; None where too many seeds are censored for it to be known."""
-        median = float(np.median([np.inf if time is None else time for time in self.time_to_threshold]))
-        return median if np.isfinite(median) else None
-
-
-def measure(
-    rewards: ArrayLike,
-    random: ArrayLike,
-    optimum: ArrayLike,
-    *,
-    jump_steps: int,
-    window: int,
-    threshold_share: float,
-    late_share: float,
-) -> ArmMetrics:
-    """Measure one arm.
-
-    The threshold is reached at the first step t at which the mean reward of steps t - window + 1 to t is at
-    least random + threshold_share x (optimum - random) averaged over the same steps; never before `window`.
+    It is reached at the first step t at which the mean reward of steps t - window + 1 to t is at least
+    random + share x (optimum - random) averaged over the same steps; never before ``window``.
 
     Args:
         rewards: [seeds, steps] of the arm.
-        random: [seeds, steps], expected reward of showing random candidates.
-        optimum: [seeds, steps], expected reward of showing the best candidates.
-        jump_steps: how many first steps make the jump-start.
+        random: [seeds, steps], reward of showing random candidates.
+        optimum: [seeds, steps], reward of showing the best candidates.
         window: steps of the trailing mean.
-        threshold_share: in [0, 1], of the way from random to the optimum.
-        late_share: in (0, 1], of the steps at the end (rounded up).
+        share: in [0, 1], of the way from random to the optimum.
 
     Raises:
-        InputError: NaN, arrays that do not fit, an optimum below random, or a setting out of range.
+        InputError: NaN, arrays that do not fit, a mean optimum below random, or a setting out of range.
     """
     given = _matrix("rewards", rewards)
     low, high = _matrix("random", random), _matrix("optimum", optimum)
     for name, reference in (("random", low), ("optimum", high)):
         if reference.shape != given.shape:
             raise InputError(f"{name} is {_size(reference)}, but rewards is {_size(given)}: seeds and steps must agree")
-    if (high < low - ROUNDING).any():
-        seed, step = np.argwhere(high < low - ROUNDING)[0]
-        raise InputError(
-            f"optimum {high[seed, step]:g} lies below random {low[seed, step]:g} at seed row {seed}, step"
-            f" {step + 1}: are they swapped?"
-        )
+    if high.mean() < low.mean() - ROUNDING:
+        raise InputError(f"optimum {high.mean():g} lies below random {low.mean():g} on average: are they swapped?")
     steps = given.shape[1]
-    for name, count in (("jump_steps", jump_steps), ("window", window)):
-        if not 1 <= count <= steps:
-            raise InputError(f"{name} is {count}, it must be 1 to the number of steps, {steps}")
-    if not 0 <= threshold_share <= 1:
-        raise InputError(f"threshold_share is {threshold_share:g}, it must be 0 to 1")
-    if not 0 < late_share <= 1:
-        raise InputError(f"late_share is {late_share:g}, it must be above 0 and at most 1")
-
-    threshold = low + threshold_share * (high - low)
+    if not 1 <= window <= steps:
+        raise InputError(f"window is {window}, it must be 1 to the number of steps, {steps}")
+    if not 0 <= share <= 1:
+        raise InputError(f"share is {share:g}, it must be 0 to 1")
+    threshold = low + share * (high - low)
     reached = _full_windows(given, window) >= _full_windows(threshold, window) - ROUNDING
-    return ArmMetrics(
-        cumulative_reward=given.sum(axis=1),
-        average_reward=given.mean(axis=1),
-        jump_start=given[:, :jump_steps].mean(axis=1),
-        late_performance=given[:, -int(np.ceil(late_share * steps - ROUNDING)) :].mean(axis=1),
-        time_to_threshold=tuple(int(row.argmax()) + window if row.any() else None for row in reached),
-        horizon=steps,
-    )
+    return tuple(int(row.argmax()) + window if row.any() else None for row in reached)
 
 
 def estimate(values: ArrayLike) -> Estimate:
@@ -151,20 +93,6 @@ def estimate(values: ArrayLike) -> Estimate:
         raise InputError(f"an interval needs one value for each of at least 2 seeds, but was given {_size(sample)}")
     mean, half = _t_interval(_matrix("values", sample[:, None]))
     return Estimate(float(mean[0]), float(mean[0] - half[0]), float(mean[0] + half[0]))
-
-
-def paired_difference(first: ArrayLike, second: ArrayLike) -> Estimate:
-    """Mean of first - second and its 95% t-interval; both [seeds], the same seeds in the same order.
-
-    Raises:
-        InputError: different numbers of seeds, fewer than two, or NaN.
-    """
-    left, right = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
-    if left.shape != right.shape:
-        raise InputError(
-            f"a paired difference needs the same seeds on both sides, not {_size(left)} and {_size(right)}"
-        )
-    return estimate(left - right)
 
 
 def learning_curve(rewards: ArrayLike, window: int) -> Curve:

@@ -6,18 +6,17 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from dynaq.agents.arms import Arm
 from dynaq.agents.dyna_q import DynaQ
-from dynaq.agents.stages import new_agent, one_thread
+from dynaq.agents.stages import new_agent, one_thread, split_of
 from dynaq.agents.state import load_learned
 from dynaq.artifacts import publish
 from dynaq.config import Config
 from dynaq.data.snapshot import Snapshot
-from dynaq.data.splits import held_out
 from dynaq.errors import ArtifactError
+from dynaq.mdp.candidates import CandidateSampler
 from dynaq.protocols import Recommender
 from dynaq.rewards.cosine import CosineReward
 from dynaq.tracking.checkpoint import load_checkpoint
@@ -28,7 +27,7 @@ _SEED = 20_250_101  # of the candidate sets: the same for every agent
 
 @dataclass(frozen=True)
 class SimilarityReached:
-    """Mean cosine of the job chosen for held-out applicants, among the same candidates.
+    """Mean cosine of the held-out job chosen for held-out applicants, among the same candidates.
 
     Attributes:
         best: of the most similar candidate.
@@ -68,9 +67,11 @@ def similarity_reached(config: Config, snapshot: Snapshot, arm: Arm, checkpoint:
 
 
 def _measure(config: Config, snapshot: Snapshot, trained: DynaQ, untrained: DynaQ) -> SimilarityReached:
-    aside = np.flatnonzero(held_out(snapshot.applicant_ids, config.split.held_out_share, config.seed))
-    applicants = torch.from_numpy(aside[:_APPLICANTS])
-    candidates = trained.sampler.draw(torch.arange(len(applicants)) * 7919 + _SEED)
+    split = split_of(config, snapshot)
+    applicants = torch.from_numpy(split.held_out_applicants[:_APPLICANTS])
+    jobs = torch.from_numpy(split.held_out_jobs)
+    sampler = CandidateSampler(len(jobs), config.agent.candidates, jobs)
+    candidates = sampler.draw(torch.arange(len(applicants)) * 7919 + _SEED)
     n = candidates.shape[1]
     cosine = CosineReward(snapshot)(applicants.repeat_interleave(n), candidates.flatten()).reshape(-1, n)
 

@@ -1,132 +1,198 @@
-"""From the runs of all arms to one row of figures an arm, with intervals and paired differences to the baseline."""
+"""From the runs of all contestants to the figures of a study."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dynaq.agents.arms import WARM_STARTS, WarmStart
 from dynaq.config import CompareConfig
 from dynaq.errors import InputError
-from dynaq.evaluation.comparison import OnlineRun, References
-from dynaq.evaluation.metrics import ArmMetrics, Curve, Estimate, estimate, learning_curve, measure, paired_difference
+from dynaq.evaluation.contestants import AGENTS, Contestant
+from dynaq.evaluation.metrics import Estimate, learning_curve, time_to_threshold
+from dynaq.evaluation.online import OnlineRun
+from dynaq.evaluation.statistics import Difference, hierarchical, holm, interquartile_mean, label_multiplier, paired
+from dynaq.evaluation.study import Cell, Row, Study
+from dynaq.evaluation.survival import Survival, survival
+from dynaq.evaluation.world import OWN, World
+
+Runs = Mapping[int, OnlineRun]  # of one contestant in one world, by seed
+Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class ArmSummary:
-    """One agent at one discount over all seeds.
-
-    Attributes:
-        agent, gamma: which arm.
-        metrics: every figure, one value a seed.
-        average: average reward per step.
-        jump_start: average reward of the first window of steps.
-        late: late performance.
-        cumulative: rewards of an applicant summed over all steps.
-        gain: paired difference of the average reward to the baseline of the same discount; zero for itself.
-        labels: distinct LLM labels consumed a seed, on average.
-        curve: trailing mean of the reward with its band.
-    """
-
-    agent: WarmStart
-    gamma: float
-    metrics: ArmMetrics
-    average: Estimate
-    jump_start: Estimate
-    late: Estimate
-    cumulative: Estimate
-    gain: Estimate
-    labels: float
-    curve: Curve
-
-    @property
-    def name(self) -> str:
-        """For tables: cosine, gamma 0.3."""
-        return f"{self.agent}, gamma {self.gamma:g}"
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """All arms beside random choice and the optimum of the same candidates."""
-
-    arms: list[ArmSummary]
-    random: Curve
-    optimum: Curve
-    random_average: float
-    optimum_average: float
-    seeds: int
-    steps: int
-    applicants: int
-
-    def of(self, gamma: float) -> list[ArmSummary]:
-        """The arms of one discount, in the order of the warm starts."""
-        return [arm for arm in self.arms if arm.gamma == gamma]
-
-
-def summarise(runs: Sequence[OnlineRun], references: dict[int, References], config: CompareConfig) -> Comparison:
-    """Put the arms side by side.
+def summarise(runs: Sequence[OnlineRun], config: CompareConfig, gamma: float) -> Study:
+    """Put all contestants side by side.
 
     Args:
-        runs: all arms; every agent and discount must have run every seed of ``references``.
-        references: by seed.
+        runs: every contestant of a world must have run the same seeds there.
         config: windows and thresholds.
+        gamma: the configured discount.
 
     Raises:
-        InputError: an arm lacks a seed, or a baseline.
+        InputError: a contestant lacks a seed, or random choice, the optimum or a baseline is missing.
     """
-    seeds = sorted(references)
-    random = np.stack([references[seed].random for seed in seeds])
-    optimum = np.stack([references[seed].optimum for seed in seeds])
-    by_arm = {(run.arm.agent, run.arm.gamma, run.arm.seed): run for run in runs}
-    summaries = []
-    for gamma in dict.fromkeys(run.arm.gamma for run in runs):
-        baseline = _rewards(by_arm, "baseline", gamma, seeds).mean(axis=1)
-        # Without LLM labels that can be trusted there is nothing fine-tuned to compare.
-        for agent in (each for each in WARM_STARTS if any(run.arm.agent == each for run in runs)):
-            rewards = _rewards(by_arm, agent, gamma, seeds)
-            metrics = measure(
-                rewards,
-                random,
-                optimum,
-                jump_steps=config.window,
-                window=config.window,
-                threshold_share=config.threshold_share,
-                late_share=config.late_share,
-            )
-            summaries.append(
-                ArmSummary(
-                    agent=agent,
-                    gamma=gamma,
-                    metrics=metrics,
-                    average=estimate(metrics.average_reward),
-                    jump_start=estimate(metrics.jump_start),
-                    late=estimate(metrics.late_performance),
-                    cumulative=estimate(metrics.cumulative_reward),
-                    gain=paired_difference(rewards.mean(axis=1), baseline),
-                    labels=float(np.mean([by_arm[agent, gamma, seed].labels for seed in seeds])),
-                    curve=learning_curve(rewards, config.window),
-                )
-            )
-    steps, applicants = runs[0].rewards.shape
-    return Comparison(
-        arms=summaries,
-        random=learning_curve(random, config.window),
-        optimum=learning_curve(optimum, config.window),
-        random_average=float(random.mean()),
-        optimum_average=float(optimum.mean()),
-        seeds=len(seeds),
-        steps=steps,
-        applicants=applicants,
+    by_world: dict[World, dict[Contestant, dict[int, OnlineRun]]] = defaultdict(lambda: defaultdict(dict))
+    for run in runs:
+        by_world[run.world][run.contestant][run.seed] = run
+    own = _complete(by_world.pop(World(OWN), {}))
+    if missing := {Contestant(kind, gamma) for kind in ("random", "optimum", "baseline")} - own.keys():
+        raise InputError(f"the comparison lacks {', '.join(sorted(each.name for each in missing))}")
+    gains = {each: _gain(each, own, _averages) for each in own}
+    adjusted = holm({each: gain.p_value for each, gain in gains.items() if gain and each.kind in AGENTS})
+    agents = [each for each in own if each.gamma == gamma and each.kind in AGENTS]
+    averages = {each: _averages(own[each]) for each in agents}
+    some = own[Contestant("random", gamma)]
+    one = next(iter(some.values()))
+    return Study(
+        rows=[_row(each, own, gains[each], adjusted.get(each), config) for each in own],
+        map=[cell for world in sorted(by_world, key=_place) for cell in _cells(world, _complete(by_world[world]))],
+        agreement=_means([run.agreement for run in some.values()]),
+        planning=_planning(own, gamma),
+        leads={(a.name, b.name): paired(averages[a], averages[b]) for a in agents for b in agents if a != b},
+        seeds=len(some),
+        applicants=one.rewards.shape[1],
+        jobs=one.jobs,
+        steps=one.rewards.shape[0],
     )
 
 
-def _rewards(
-    by_arm: dict[tuple[WarmStart, float, int], OnlineRun], agent: WarmStart, gamma: float, seeds: list[int]
-) -> NDArray[np.float64]:
-    """Mean reward over applicants: float64 [seeds, steps]."""
-    if missing := [seed for seed in seeds if (agent, gamma, seed) not in by_arm]:
-        raise InputError(f"the comparison lacks {agent} at gamma {gamma:g} for seeds {missing}: run the compare flow")
-    return np.stack([by_arm[agent, gamma, seed].rewards.mean(axis=1, dtype=np.float64) for seed in seeds])
+def _complete(runs: Mapping[Contestant, Runs]) -> dict[Contestant, Runs]:
+    """The same, seeds in order, if all have run the same ones."""
+    seeds = sorted({seed for each in runs.values() for seed in each})
+    for contestant, each in runs.items():
+        if missing := [seed for seed in seeds if seed not in each]:
+            raise InputError(f"the comparison lacks {contestant.name} for seeds {missing}: run the compare flow")
+    return {contestant: {seed: each[seed] for seed in seeds} for contestant, each in runs.items()}
+
+
+def _row(
+    each: Contestant,
+    own: Mapping[Contestant, Runs],
+    gain: Difference | None,
+    adjusted: float | None,
+    config: CompareConfig,
+) -> Row:
+    runs = own[each]
+    some, average = list(runs.values()), _averages(runs)
+    references = _of_kind("random", own), _of_kind("optimum", own)
+    ends = [run.profile["end"] for run in some]
+    reached = [run.profile["launch"]["reached"] for run in some]
+    calibrations = [end["calibration"] for end in ends if end["calibration"]]
+    return Row(
+        contestant=each,
+        jump_start=hierarchical(_over(runs, slice(config.window))),
+        average=hierarchical(average),
+        late=hierarchical(_late(config)(runs)),
+        middle=interquartile_mean(average),
+        regret=hierarchical(_stacked(runs, lambda run: (run.best - run.chances).mean(axis=0, dtype=np.float64))),
+        cumulative=hierarchical(_stacked(runs, lambda run: run.rewards.sum(axis=0, dtype=np.float64))),
+        gain=gain,
+        late_gain=_gain(each, own, _late(config)),
+        adjusted=adjusted,
+        times={share: _times(runs, references, share, config.window) for share in config.thresholds},
+        ndcg=tuple(hierarchical(np.stack([run.ndcg[k] for run in some])) for k in (0, 1)),  # type: ignore[arg-type]
+        coverage=float(np.mean([end["coverage"] for end in ends])),
+        diversity=float(np.mean([end["diversity"] for end in ends])),
+        gini=float(np.mean([end["gini"] for end in ends])),
+        reached=_means(reached),
+        gap=_gap(some, reached),
+        calibration=[(float(p), float(t)) for p, t in np.mean(calibrations, axis=0)] if calibrations else None,
+        before=_means([run.before for run in some]),
+        curve=learning_curve(_stacked(runs, lambda run: run.rewards.mean(axis=1, dtype=np.float64)), config.window),
+    )
+
+
+def _of_kind(kind: str, own: Mapping[Contestant, Runs]) -> Runs:
+    return next(runs for each, runs in own.items() if each.kind == kind)
+
+
+def _stacked(runs: Runs, of: Callable[[OnlineRun], Floats]) -> Floats:
+    """A figure of every run, seeds first."""
+    return np.stack([of(run) for run in runs.values()])
+
+
+def _over(runs: Runs, steps: slice) -> Floats:
+    """Mean reward of each applicant over some of the steps: float64 [S, A]."""
+    return _stacked(runs, lambda run: run.rewards[steps].mean(axis=0, dtype=np.float64))
+
+
+def _averages(runs: Runs) -> Floats:
+    return _over(runs, slice(None))
+
+
+def _late(config: CompareConfig) -> Callable[[Runs], Floats]:
+    return lambda runs: _over(runs, slice(-int(np.ceil(config.late_share * config.steps)), None))
+
+
+def _gain(each: Contestant, own: Mapping[Contestant, Runs], figure: Callable[[Runs], Floats]) -> Difference | None:
+    """Paired difference to the baseline of the same discount, or of the only one; None for a baseline."""
+    if each.kind == "baseline":
+        return None
+    bases = [other for other in own if other.kind == "baseline"]
+    base = next((other for other in bases if other.gamma == each.gamma), bases[0])
+    return paired(figure(own[each]), figure(own[base]))
+
+
+def _times(runs: Runs, references: tuple[Runs, Runs], share: float, window: int) -> Survival:
+    """Until the trailing mean holds a share of the way from random choice to the optimum of the same seed."""
+    means = [_stacked(each, lambda run: run.rewards.mean(axis=1, dtype=np.float64)) for each in (runs, *references)]
+    times = time_to_threshold(*means, window=window, share=share)
+    return survival(times, means[0].shape[1])
+
+
+def _gap(runs: Sequence[OnlineRun], reached: Sequence[Mapping[str, float | None]]) -> Estimate | None:
+    """Share of the best under the reward trained on last, less that under the market; None for the untrained."""
+    if not runs[0].provenance:
+        return None
+    taught = runs[0].provenance[-1].split(":")[0]
+    if taught not in reached[0] or any(each[taught] is None or each["market"] is None for each in reached):
+        return None
+    return hierarchical(np.array([[each[taught] - each["market"]] for each in reached], dtype=np.float64))  # type: ignore[operator]
+
+
+def _cells(world: World, there: Mapping[Contestant, Runs]) -> list[Cell]:
+    """The map's cells of one world, by rising budget."""
+    budgets = sorted({each.labels for each in there})
+    cells = []
+    for labels in budgets:
+        arms = {each.kind: _averages(runs) for each, runs in there.items() if each.labels in (0, labels)}
+        # Until labels come, llm is a baseline and hybrid a cosine: each arm as it is with so many labels.
+        present = {name: values for name, values in arms.items() if labels or name in ("cosine", "baseline")}
+        ranked = sorted(present, key=lambda name: -float(present[name].mean()))
+        cells.append(
+            Cell(
+                world=world,
+                labels=labels,
+                averages={name: hierarchical(values) for name, values in present.items()},
+                best=ranked[0],
+                second=ranked[1],
+                lead=paired(present[ranked[0]], present[ranked[1]]),
+            )
+        )
+    return cells
+
+
+def _place(world: World) -> tuple[str, float]:
+    return world.towards, world.level
+
+
+def _planning(own: Mapping[Contestant, Runs], gamma: float) -> Estimate | None:
+    """Label multiplier of planning, where there are budgets enough to tell."""
+    planned = {each.labels: runs for each, runs in own.items() if each.kind == "hybrid" and each.gamma == gamma}
+    replayed = {each.labels: runs for each, runs in own.items() if each.kind == "no planning"}
+    budgets = sorted(planned.keys() & replayed.keys())
+    if len(budgets) < 3:
+        return None
+    ours, control = (
+        np.stack([_averages(arm[labels]).mean(axis=1) for labels in budgets], axis=1) for arm in (planned, replayed)
+    )
+    return label_multiplier(ours, control, budgets)
+
+
+def _means(each: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Mean of every figure over seeds; one that is None somewhere is left out."""
+    names = [name for name in each[0] if all(one[name] is not None for one in each)]
+    return {name: float(np.mean([one[name] for one in each])) for name in names}

@@ -62,7 +62,11 @@ class Labeller:
         return len(self._labels)
 
     def cost(self) -> dict[str, int]:
-        """So far: calls made, labels from the store, tokens paid for now, and missing labels by kind."""
+        """So far: calls made, labels from the store, tokens paid for now, and missing labels by kind.
+
+        ``tokens_of_labels`` is what the labels in use have cost whenever they were paid for: it is the same however
+        often a night is repeated.
+        """
         return dict(self._cost)
 
     def __call__(self, questions: Sequence[Question]) -> list[Label | None]:
@@ -118,8 +122,10 @@ class Labeller:
 
     def _use(self, records: Iterable[LabelRecord]) -> None:
         for record in records:
-            label = Label(record.apply, record.save, record.ignore, record.reason)
-            self._labels[record.key._replace(revision="")] = label
+            key = record.key._replace(revision="")
+            if key not in self._labels:
+                self._cost["tokens_of_labels"] += record.prompt_tokens + record.completion_tokens
+            self._labels[key] = Label(record.apply, record.save, record.ignore, record.reason)
 
     def _accepted(self, keys: Sequence[LabelKey]) -> list[str]:
         """The revisions whose labels count."""

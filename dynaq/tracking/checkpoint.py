@@ -19,7 +19,7 @@ from torch import Tensor
 from dynaq.artifacts import code_version, publish
 from dynaq.errors import ArtifactError
 
-CHECKPOINT_FORMAT: Final = 1
+CHECKPOINT_FORMAT: Final = 2
 
 
 class CheckpointManifest(BaseModel):
@@ -35,6 +35,7 @@ class CheckpointManifest(BaseModel):
         rewards: provenance of each reward it has learnt from, in order.
         labels: distinct LLM labels it has consumed.
         cost: what those labels cost: calls made, taken from the store, missing by kind, tokens.
+        gradient_steps: steps of the optimiser in all its stages, on real answers and on imagined ones.
         config: the configuration of the agent and of the stage.
         code: version of the code.
         weights: sha256 of weights.safetensors.
@@ -42,7 +43,7 @@ class CheckpointManifest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: Literal[1] = CHECKPOINT_FORMAT
+    format: Literal[2] = CHECKPOINT_FORMAT
     stage: str
     agent: str
     gamma: float
@@ -51,6 +52,7 @@ class CheckpointManifest(BaseModel):
     rewards: list[str]
     labels: int
     cost: dict[str, int]
+    gradient_steps: int
     config: dict[str, Any]
     code: str = Field(default_factory=code_version)
     weights: str = ""
@@ -82,14 +84,14 @@ def save_checkpoint(
     return target
 
 
-def load_checkpoint(path: Path, snapshot: str) -> Checkpoint:
-    """Read a checkpoint made on the snapshot with the given digest.
+def load_checkpoint(path: Path, snapshot: str | None) -> Checkpoint:
+    """Read a checkpoint made on the snapshot with the given digest; on any, if none is given.
 
     Raises:
         ArtifactError: there is none, it is damaged, of another format, or of another snapshot.
     """
     manifest = read_manifest(path)
-    if manifest.snapshot != snapshot:
+    if snapshot is not None and manifest.snapshot != snapshot:
         raise ArtifactError(
             f"checkpoint {path.name} was trained on snapshot {manifest.snapshot[:16]}, not on {snapshot[:16]}:"
             " train on this snapshot, or name the snapshot it belongs to"

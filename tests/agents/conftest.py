@@ -34,7 +34,7 @@ def small_config(**changes: Any) -> AgentConfig:
     """The agent of base.yaml, small, and without planning unless asked; ``__`` in a name stands for a dot."""
     knobs = SMALL | {name.replace("__", "."): value for name, value in changes.items()}
     # So that any replay and any pilot fits.
-    fits = {"finetune.labels": 10_000, "compare.applicants": 20, "compare.steps": 1000}
+    fits = {"finetune.budgets": [10_000], "compare.applicants": 20, "compare.steps": 1000}
     fits |= {f"{stage}.applicants_per_step": 20 for stage in ("pretrain", "finetune")}
     return load_config(BASE_CONFIG, fits | {f"agent.{k}": v for k, v in knobs.items()}).agent
 

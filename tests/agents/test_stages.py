@@ -15,7 +15,6 @@ from dynaq.agents.state import learned, load_learned
 from dynaq.config import Config
 from dynaq.config_file import load_config
 from dynaq.data.snapshot import Snapshot
-from dynaq.data.splits import held_out
 from dynaq.errors import ArtifactError
 from dynaq.tracking.checkpoint import load_checkpoint
 from tests.paths import BASE_CONFIG
@@ -32,9 +31,11 @@ class SilentApplicant:
 
     def __init__(self) -> None:
         self.asked: set[int] = set()
+        self.shown: set[int] = set()
 
     def __call__(self, applicants: Tensor, jobs: Tensor) -> Tensor:
         self.asked |= set(applicants.tolist())
+        self.shown |= set(jobs.tolist())
         return torch.full((len(applicants),), float("nan"))
 
     def cost(self) -> dict[str, int]:
@@ -42,16 +43,18 @@ class SilentApplicant:
 
 
 def small_config(workdir: Path, **changes: Any) -> Config:
-    quick = {"workdir": str(workdir), "agent.hidden": [32], "pretrain.steps": 5, "finetune.labels": 320}
+    quick = {"workdir": str(workdir), "agent.hidden": [32], "pretrain.steps": 5, "finetune.budgets": [50, 300]}
     return load_config(BASE_CONFIG, quick | changes)
 
 
-def test_training_never_meets_a_held_out_applicant(small_snapshot: Snapshot, tmp_path: Path) -> None:
+def test_training_never_meets_who_or_what_is_held_out(small_snapshot: Snapshot, tmp_path: Path) -> None:
     config = small_config(tmp_path)
     reward: Any = SilentApplicant()
     stages.finetune(config, small_snapshot, LLM, reward, 1.0)
-    aside = held_out(small_snapshot.applicant_ids, config.split.held_out_share, config.seed)
-    assert reward.asked == {row for row, kept in enumerate(aside) if not kept}
+    split = stages.split_of(config, small_snapshot)
+    assert reward.asked == set(split.training_applicants.tolist())
+    assert reward.shown <= set(split.training_jobs.tolist())
+    assert len(reward.shown) > 30
 
 
 def test_hybrid_starts_from_the_cosine_and_llm_from_nothing(small_snapshot: Snapshot, tmp_path: Path) -> None:
@@ -61,8 +64,8 @@ def test_hybrid_starts_from_the_cosine_and_llm_from_nothing(small_snapshot: Snap
     with pytest.raises(ArtifactError, match="no checkpoint"):
         stages.finetune(config, small_snapshot, HYBRID, silent, 1.0)
     cosine = load_checkpoint(stages.pretrain(config, small_snapshot, COSINE), digest)
-    hybrid = load_checkpoint(stages.finetune(config, small_snapshot, HYBRID, silent, 1.0), digest)
-    llm = load_checkpoint(stages.finetune(config, small_snapshot, LLM, silent, 1.0), digest)
+    hybrid = load_checkpoint(stages.finetune(config, small_snapshot, HYBRID, silent, 1.0)[-1], digest)
+    llm = load_checkpoint(stages.finetune(config, small_snapshot, LLM, silent, 1.0)[-1], digest)
     fresh = learned(stages.new_agent(config, small_snapshot, LLM))
     networks = [name for name in fresh if name.startswith("q.")]
     assert all(torch.equal(hybrid.tensors[name], cosine.tensors[name]) for name in networks)
@@ -91,7 +94,7 @@ def other(value: Any) -> Any:
 
 
 def test_every_knob_of_training_is_in_the_name_of_its_result(small_snapshot: Snapshot, tmp_path: Path) -> None:
-    """A result of other inputs is never taken for this one; gamma is in the arm, and held_out_share moves the split."""
+    """A result of other inputs is never taken for this one; gamma is in the arm, and the shares move the split."""
     config = small_config(tmp_path)
     before = stages.pretrained_path(config, small_snapshot, COSINE)
     knobs = [("seed", 0)]
@@ -104,12 +107,13 @@ def test_every_knob_of_training_is_in_the_name_of_its_result(small_snapshot: Sna
             assert stages.pretrained_path(changed, small_snapshot, COSINE) != before, knob
     remembering = {"agent.history": {"length": 4, "width": 8, "blocks": 1, "heads": 2}}
     assert stages.pretrained_path(small_config(tmp_path, **remembering), small_snapshot, COSINE) != before
-    for irrelevant in ({"compare.steps": 11}, {"processes": 1}, {"finetune.labels": 128}):
+    for irrelevant in ({"compare.steps": 11}, {"processes": 1}, {"finetune.budgets": [150]}):
         assert stages.pretrained_path(small_config(tmp_path, **irrelevant), small_snapshot, COSINE) == before
     hybrid = stages.finetuned_path(config, small_snapshot, HYBRID, "llm:a", 1.0)
     assert stages.finetuned_path(config, small_snapshot, HYBRID, "llm:b", 1.0) != hybrid
     assert stages.finetuned_path(config, small_snapshot, HYBRID, "llm:a", 0.5) != hybrid
-    for knob in ({"llm.values.save": 0.4}, {"finetune.labels": 128}, {"pretrain.steps": 6}, {"llm.temperature": 1.0}):
+    knobs = {"llm.values.save": 0.4, "finetune.budgets": [150], "pretrain.steps": 6, "llm.temperature": 1.0}
+    for knob in ({name: value} for name, value in knobs.items()):
         assert stages.finetuned_path(small_config(tmp_path, **knob), small_snapshot, HYBRID, "llm:a", 1.0) != hybrid
 
 
@@ -145,9 +149,10 @@ class PayingApplicant(SilentApplicant):
 def test_a_strategy_asks_as_often_as_the_budget_says_and_nothing_twice(
     small_snapshot: Snapshot, tmp_path: Path, strategy: str
 ) -> None:
-    config = small_config(tmp_path, **{"finetune.ask.strategy": strategy, "finetune.applicants_per_step": 8})
+    config = small_config(tmp_path, **{"finetune.ask.strategy": strategy, "finetune.applicants_per_step": 10})
     reward: Any = PayingApplicant()
     stages.finetune(config, small_snapshot, LLM, reward, 1.0)
-    assert len(reward.pairs) == len(set(reward.pairs)) == 320
-    aside = held_out(small_snapshot.applicant_ids, config.split.held_out_share, config.seed)
-    assert not any(aside[row] for row, _ in reward.pairs)
+    assert len(reward.pairs) == len(set(reward.pairs)) == 300
+    split = stages.split_of(config, small_snapshot)
+    assert {row for row, _ in reward.pairs} <= set(split.training_applicants.tolist())
+    assert {row for _, row in reward.pairs} <= set(split.training_jobs.tolist())

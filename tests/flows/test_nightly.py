@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -28,7 +29,9 @@ SMALL = {
     "compare.steps": 12,
     "compare.applicants": 15,
     "pretrain.steps": 20,
-    "finetune.labels": 64,
+    "finetune.budgets": "[32, 64]",
+    "finetune.applicants_per_step": 32,
+    "compare.dial": "{levels: [0, 1], rewards: [cosine, llm]}",
     "agent.hand_over.pilot": 16,
     "agent.hidden": "[32]",
     "agent.batch_size": 32,
@@ -91,17 +94,18 @@ def test_a_night_killed_half_way_goes_on_and_tells_no_secret(
     assert not list(workdir.glob("checkpoints/.writing*"))  # what the killed one was writing
     experiences = database["experiences"]
     assert experiences.count_documents({"source": "llm:rule-sim-v1"}) == 8 * 64  # once each, though killed half-way
-    assert sorted(path.parent.name for path in workdir.glob("checkpoints/finetune-*/manifest.json")) == sorted(
-        experiences.distinct("run")
-    )
+    tuned = [path.parent.name for path in workdir.glob("checkpoints/finetune-*/manifest.json")]
+    assert len(tuned) == 8 * 2  # at both budgets
+    assert set(experiences.distinct("run")) < set(tuned)
     assert not list(workdir.rglob("*.progress*"))
 
     printed = second.read_text()
     rows = [line for line in printed.splitlines() if re.match(r"\| (cosine|llm|hybrid|baseline) ", line)]
-    assert len(rows) == 8  # four agents, at gamma 0.3 and 0
+    assert len(rows) == 4 + 3  # what the four agents earned, and what three of them gained
     (report,) = workdir.glob("reports/*/report.html")
     assert f"Report: {report}" in printed
     assert "rule-sim-v1" in report.read_text()
+    assert json.loads((report.parent / "figures.json").read_text())["map"]
     check_mlflow(workdir)
     check_no_secret(tmp_path)
 
@@ -115,11 +119,14 @@ def check_mlflow(workdir: Path) -> None:
     children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
     # The flow whose supervisor is killed is terminated with it, and closes its run.
     assert sorted(run.info.status for run in parents) == ["FAILED", "FINISHED"]
-    assert len(children) == 4 * 2 * 2
+    everybody = 6 + 4 + 5 + 2 * 3  # agents at both discounts, controls without labels and with
+    challengers = [run for run in children if run.data.params["contestant"] == "challenger"]
+    assert len(children) - len(challengers) == everybody * 2
+    assert len(challengers) in (0, 2)  # a night so small may have no winner
     night = next(run for run in parents if run.info.status == "FINISHED")
     assert {run.data.tags["mlflow.parentRunId"] for run in children} == {night.info.run_id}
     assert {"seconds_ingest", "seconds_compare", "cosine_share_of_best"} <= night.data.metrics.keys()
-    hybrid = next(run for run in children if run.info.run_name == "hybrid-g0.3-s0")
+    hybrid = next(run for run in children if run.info.run_name == "hybrid-g0.3-n64-s0")
     assert len(client.get_metric_history(hybrid.info.run_id, "online_reward")) == 12
     names = {entry.path for entry in client.list_artifacts(hybrid.info.run_id, "checkpoint")}
     assert "checkpoint/weights.safetensors" in names

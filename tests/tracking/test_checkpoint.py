@@ -40,6 +40,7 @@ def manifest(**changes: Any) -> CheckpointManifest:
         "rewards": ["cosine", "llm:rule-sim-v1"],
         "labels": 512,
         "cost": {"calls": 500, "stored": 12},
+        "gradient_steps": 4_000,
         "config": {"agent": {"gamma": 0.3, "hidden": [8]}},
     }
     return CheckpointManifest(**given | changes)
@@ -103,8 +104,8 @@ def rewrite_manifest(path: Path, **changes: Any) -> None:
         (lambda path: (path / "curves.json").write_text("{"), "cannot be read .*; delete the directory"),
         (lambda path: (path / "manifest.json").unlink(), "there is no checkpoint in"),
         (lambda path: (path / "manifest.json").write_text('{"format": 1'), "manifest.json is damaged; delete"),
-        (lambda path: (path / "manifest.json").write_text("[]"), "has format None, this version of dynaq reads 1"),
-        (lambda path: rewrite_manifest(path, format=2), "has format 2, this version of dynaq reads 1: retrain it"),
+        (lambda path: (path / "manifest.json").write_text("[]"), "has format None, this version of dynaq reads 2"),
+        (lambda path: rewrite_manifest(path, format=1), "has format 1, this version of dynaq reads 2: retrain it"),
         (lambda path: rewrite_manifest(path, labels="many", label=1), "manifest.json has wrong fields: labels, label$"),
         (lambda path: (path / "manifest.json").write_bytes(b"\xff\x00"), "manifest.json is damaged; delete"),
     ],

@@ -1,0 +1,216 @@
+"""One contestant in one market: it starts as it was trained, meets held-out applicants, and keeps learning.
+
+For one seed all contestants meet the same applicants, candidates and luck, so their differences are paired. The
+reward is +1 for an interaction and 0 for none, which none was trained on. What is random in a contestant besides
+(exploration, batches) follows its seed.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dynaq.agents.learner import Learner
+from dynaq.agents.stages import json_curves, one_thread, progress_path
+from dynaq.agents.trainer import learn
+from dynaq.artifacts import code_version, inputs_key, publish
+from dynaq.config import Config
+from dynaq.data.snapshot import Snapshot, open_snapshot
+from dynaq.errors import ArtifactError
+from dynaq.evaluation.contestants import Contestant
+from dynaq.evaluation.dial import agreement, dialled
+from dynaq.evaluation.environment import OnlineEnvironment
+from dynaq.evaluation.hidden import HiddenUtilities
+from dynaq.evaluation.market import Market
+from dynaq.evaluation.panel import Panel, read_panel
+from dynaq.evaluation.profile import profile
+from dynaq.evaluation.starts import Start, starting
+from dynaq.evaluation.traits import MarketTraits, Side, read_traits
+from dynaq.evaluation.world import OWN, World
+from dynaq.tracking.progress import Progress
+
+
+@dataclass(frozen=True)
+class OnlineRun:
+    """What one contestant did in one market.
+
+    Attributes:
+        contestant, world, seed: who and where.
+        rewards: float32 [steps, A], mean answer over the slate.
+        chances: float32 [steps, A], its expectation.
+        best: float32 [steps, A], the expectation of the best slate of the same candidates.
+        ndcg: float32 [2, A], NDCG@10 over the panel's jobs at launch and at the end.
+        curves: training curves while online, by metric.
+        before: labels, tokens and gradient steps before launch.
+        provenance: rewards it had been trained on.
+        profile: see profile.py; at launch and at the end.
+        agreement: correlation of the market's utilities with each training reward.
+        jobs: of the market.
+        start: name of the checkpoint that it started from, or whose labels it learned from.
+    """
+
+    contestant: Contestant
+    world: World
+    seed: int
+    rewards: NDArray[np.float32]
+    chances: NDArray[np.float32]
+    best: NDArray[np.float32]
+    ndcg: NDArray[np.float32]
+    curves: dict[str, list[float | None]]
+    before: dict[str, int]
+    provenance: list[str]
+    profile: dict[str, Any]
+    agreement: dict[str, float]
+    jobs: int
+    start: str | None
+
+
+def run_online(
+    config: Config, snapshot: Snapshot, panel: Path, contestant: Contestant, world: World, seed: int, start: Path | None
+) -> Path:
+    """Let a contestant learn online; returns its result directory, which is reused if it is there.
+
+    Args:
+        config, snapshot, panel: where.
+        contestant, world, seed: who, in which market.
+        start: checkpoint that it starts from, or whose labels it learns from; None for whoever needs none.
+    """
+    target = _path(config, snapshot, panel, contestant, world, seed, start)
+    if target.exists():
+        return target
+    read = read_panel(panel)
+    market, chosen, utilities = open_market(config, snapshot, read, world, seed)
+    online = config.compare
+    n = min(config.agent.candidates, len(read.jobs) - online.steps * config.agent.slate)
+    if n < config.agent.slate + 1:
+        raise ArtifactError(
+            f"{len(read.jobs)} jobs are held out, too few for {online.steps} steps without repeats: raise split.jobs"
+            " and compare.jobs, or lower compare.steps"
+        )
+    with one_thread():
+        environment = OnlineEnvironment(market, read.applicants[chosen], read.jobs, n, config.agent.slate)
+        begun = starting(config, snapshot, read, contestant, seed, start, environment)
+        learner: Learner = begun.learner
+        rewards = {name: values[chosen] for name, values in read.rewards.items()}
+        at_launch = profile(learner, environment, rewards)
+        curves = learn(
+            learner,
+            environment,
+            online.steps,
+            online.updates_per_step,
+            lambda _: online.epsilon,
+            seed,
+            progress_path(target),
+        )
+        at_end = profile(learner, environment, rewards)
+    agreements = {name: agreement(utilities, values) for name, values in rewards.items()}
+    _write(target, contestant, world, seed, begun, environment, json_curves(curves), (at_launch, at_end), agreements)
+    Progress(progress_path(target)).forget()
+    return target
+
+
+def open_market(
+    config: Config, snapshot: Snapshot, panel: Panel, world: World, seed: int
+) -> tuple[Market, NDArray[np.int64], NDArray[np.float32]]:
+    """A seed's market: itself, the rows of the panel that come to it int64 [A], and its utilities float32 [A, J]."""
+    chance = np.random.default_rng([config.seed, seed])
+    chosen = np.sort(chance.permutation(len(panel.applicants))[: config.compare.applicants])
+    hidden, people, jobs = _hidden(snapshot, panel, chosen, seed)
+    rewards = {name: values[chosen] for name, values in panel.rewards.items()}
+    utilities = hidden if world.towards == OWN else dialled(hidden, rewards, world.towards, world.level)
+    return Market(utilities, people, jobs, seed), chosen, utilities
+
+
+def base_chances(config: Config, snapshot: Snapshot, panel: Panel, chosen: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Chances of the evaluator's own market for rows of the panel, before anybody is tired: [len(chosen), J]."""
+    return Market(*_hidden(snapshot, panel, chosen, config.seed), config.seed).base_chances()
+
+
+def _hidden(
+    snapshot: Snapshot, panel: Panel, chosen: NDArray[np.int64], seed: int
+) -> tuple[NDArray[np.float32], Side, Side]:
+    """Hidden utilities of rows of the panel, and both sides of that market."""
+    traits = _traits(snapshot.path)
+    utilities = HiddenUtilities(traits, seed).matrix(panel.applicants[chosen], panel.jobs)
+    return utilities, _rows(traits.applicants, panel.applicants[chosen]), _rows(traits.jobs, panel.jobs)
+
+
+@lru_cache(maxsize=1)
+def _traits(snapshot_path: Path) -> MarketTraits:
+    """The slow part of a market, read once a process: it is the same for all contestants and seeds of a snapshot."""
+    snapshot = open_snapshot(snapshot_path)
+    return read_traits(snapshot.applicant_texts, snapshot.job_texts, snapshot.applicant_ids, snapshot.job_ids)
+
+
+def _rows(side: Side, rows: NDArray[np.int64]) -> Side:
+    return Side(**{name: values[rows] for name, values in vars(side).items()})
+
+
+def _path(
+    config: Config, snapshot: Snapshot, panel: Path, contestant: Contestant, world: World, seed: int, start: Path | None
+) -> Path:
+    online = {"applicants", "steps", "updates_per_step", "epsilon"}
+    key = inputs_key(
+        snapshot=snapshot.manifest.digest,
+        panel=panel.name,
+        agent=config.agent.model_dump() | {"gamma": contestant.gamma},
+        finetune=config.finetune.model_dump() if contestant.labels else None,
+        online=config.compare.model_dump(include=online),
+        start=start.name if start else None,
+        seed=seed,
+        code=code_version(),
+    )
+    return config.work_path / "online" / world.name / f"{contestant.slug}-s{seed}-{key}"
+
+
+def _write(
+    target: Path,
+    contestant: Contestant,
+    world: World,
+    seed: int,
+    begun: Start,
+    environment: OnlineEnvironment,
+    curves: dict[str, list[float | None]],
+    profiles: tuple[dict[str, Any], dict[str, Any]],
+    agreements: dict[str, float],
+) -> None:
+    ndcg = np.stack([each.pop("ndcg") for each in profiles])
+    record = {
+        "contestant": asdict(contestant),
+        "world": asdict(world),
+        "seed": seed,
+        "curves": curves,
+        "before": begun.before,
+        "provenance": begun.provenance,
+        "profile": dict(zip(("launch", "end"), profiles, strict=True)),
+        "agreement": agreements,
+        "jobs": len(environment.market.looks),
+        "start": begun.checkpoint,
+    }
+    kept = environment.record()
+    with publish(target) as directory:
+        arrays = {name: kept[name] for name in ("rewards", "chances", "best")}
+        np.savez_compressed(directory / "run.npz", ndcg=ndcg.astype(np.float32), **arrays)  # type: ignore[arg-type]
+        (directory / "run.json").write_text(json.dumps(record, allow_nan=False) + "\n")
+
+
+def read_online(path: Path) -> OnlineRun:
+    """Read what ``run_online`` wrote.
+
+    Raises:
+        ArtifactError: the directory is missing or damaged.
+    """
+    try:
+        record: dict[str, Any] = json.loads((path / "run.json").read_text())
+        with (path / "run.npz").open("rb") as file, np.load(file) as arrays:
+            named = {name: arrays[name] for name in ("rewards", "chances", "best", "ndcg")}
+        contestant, world = Contestant(**record.pop("contestant")), World(**record.pop("world"))
+        return OnlineRun(contestant=contestant, world=world, **record, **named)
+    except Exception as error:  # whatever a damaged archive raises
+        raise ArtifactError(f"online run {path} cannot be read ({error}); delete the directory to repeat it") from None

@@ -1,0 +1,79 @@
+"""The figures of a night, by file name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from matplotlib.figure import Figure
+
+from dynaq.evaluation import words
+from dynaq.evaluation.lineup import budgets, by_labels, four, panels
+from dynaq.evaluation.night import Night
+from dynaq.evaluation.plots import Theme, learning_curves, survival_curves, training_curves
+from dynaq.evaluation.plots_study import calibration, cost_curves, gains, strategy_map
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure that is drawn when its theme is known.
+
+    Attributes:
+        title: what to see, which also stands for it where it cannot be seen.
+        draw: the rest of what it needs is bound.
+    """
+
+    title: str
+    draw: Callable[[Theme], Figure]
+
+
+def pictures(night: Night) -> dict[str, Picture]:
+    """Every figure that this night has something to show in."""
+    study, gamma = night.study, night.config.agent.gamma
+    agents, note = four(study, gamma), _note(night)
+    shown: dict[str, Picture] = {}
+
+    def add(name: str, title: str, draw: Callable[..., Figure], *arguments: object, note: str = note) -> None:
+        shown[f"{name}.png"] = Picture(title, partial(draw, *arguments, title, note))
+
+    for towards, cells in panels(study).items():
+        tie = "pale and hatched: a tie (the 95% interval of the lead includes 0)"
+        tonight = study.agreement.get(towards)
+        add(
+            f"map_{towards}",
+            words.map_title(towards, cells),
+            strategy_map,
+            towards,
+            cells,
+            tonight,
+            note=f"{tie}; {note}",
+        )
+    curves = {row.contestant.kind: row.curve for row in agents}
+    references = {row.contestant.kind: row.curve for row in study.rows if row.contestant.kind in ("random", "optimum")}
+    add("learning_curves", words.curves_title(agents), learning_curves, curves, references)
+    add("gains", "What each warm start gains, and what is left of it late", gains, agents)
+    for threshold in agents[0].times:
+        times = {row.contestant.kind: row.times[threshold] for row in agents}
+        add(f"survival_{100 * threshold:g}", words.survival_title(threshold, agents), survival_curves, times)
+    if budgets(study, gamma):
+        paying = ("llm", "hybrid", "ranker", "bandit", "no planning")
+        arms = {kind: rows for kind in paying if (rows := by_labels(study, gamma, kind))}
+        add("cost", words.cost_title(study, gamma), cost_curves, arms)
+    if any(row.calibration for row in agents):
+        add("calibration", words.calibration_title(agents), calibration, agents)
+    for quantity, agent_curves in night.training.items():
+        name = re.sub(r"\W+", "_", quantity)
+        add(f"training_{name}", f"Before launch: {quantity}", training_curves, quantity, agent_curves)
+    return shown
+
+
+def _note(night: Night) -> str:
+    market = "generated market; " if night.generated else ""
+    stand_in = " (a rule-based stand-in)" if night.stand_in else ""
+    labels = max(budgets(night.study, night.config.agent.gamma), default=0)
+    return (
+        f"{market}{night.study.seeds} seeds, 95% intervals; llm and hybrid with {labels:,} labels by"
+        f" {night.label_source}{stand_in}"
+    )

@@ -1,0 +1,111 @@
+"""What a study tells: one row a contestant, paired differences, and the map."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dynaq.evaluation.contestants import Contestant
+from dynaq.evaluation.metrics import Curve, Estimate
+from dynaq.evaluation.statistics import Difference
+from dynaq.evaluation.survival import Survival
+from dynaq.evaluation.world import World
+
+FULL_SEEDS, FULL_APPLICANTS = 20, 100  # less than this is a quick look, and says so
+
+
+@dataclass(frozen=True)
+class Row:
+    """One contestant over all seeds, in interactions per job shown where nothing else is said.
+
+    Attributes:
+        contestant: who.
+        jump_start, average, late: mean reward of the first window of steps, of all, and of the last share.
+        middle: interquartile mean of the average over seeds.
+        regret: mean of what the best slate of the same candidates would have been expected to earn more, per step.
+        cumulative: rewards of an applicant summed over all steps.
+        gain, late_gain: of the average and of the late reward to the baseline of the same discount; None for it.
+        adjusted: p-value of the gain after Holm's correction over all gains told.
+        times: threshold -> survival of "not there yet".
+        ndcg: at launch and at the end, NDCG@10 over the panel's jobs.
+        coverage, diversity, gini: at the end.
+        reached: at launch, what its first choice among all jobs is worth as a share of the best, random choice being
+            0: under the market, and under each training reward.
+        gap: exploitation gap: share of the best under the reward it was trained on last, less that under the market.
+        calibration: predicted and true rate by tenth of the world model's predictions, at the end.
+        before: paid labels, tokens and gradient steps before launch, means over seeds.
+        curve: trailing mean of the reward.
+    """
+
+    contestant: Contestant
+    jump_start: Estimate
+    average: Estimate
+    late: Estimate
+    middle: Estimate
+    regret: Estimate
+    cumulative: Estimate
+    gain: Difference | None
+    late_gain: Difference | None
+    adjusted: float | None
+    times: dict[float, Survival]
+    ndcg: tuple[Estimate, Estimate]
+    coverage: float
+    diversity: float
+    gini: float
+    reached: dict[str, float]
+    gap: Estimate | None
+    calibration: list[tuple[float, float]] | None
+    before: dict[str, float]
+    curve: Curve
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of the map: who earns most on average with so many labels in a market that agrees so far.
+
+    Attributes:
+        world, labels: where.
+        averages: of cosine, llm, hybrid and baseline; with 0 labels llm is the baseline and hybrid the cosine.
+        best, second: the two that earned most.
+        lead: paired difference between them.
+    """
+
+    world: World
+    labels: int
+    averages: dict[str, Estimate]
+    best: str
+    second: str
+    lead: Difference
+
+
+@dataclass(frozen=True)
+class Study:
+    """All contestants side by side.
+
+    Attributes:
+        rows: in the market of the evaluator; ``optimum`` and ``random`` among them.
+        map: cells by reward, level and budget; empty where no dial was set.
+        agreement: correlation of the market's utilities with each training reward.
+        planning: label multiplier of planning: labels that the hybrid without it needs for what it has, over its own.
+        leads: paired difference of the averages of any two contestants at the configured discount.
+        seeds, applicants, jobs, steps: of each market.
+    """
+
+    rows: list[Row]
+    map: list[Cell]
+    agreement: dict[str, float]
+    planning: Estimate | None
+    leads: dict[tuple[str, str], Difference]
+    seeds: int
+    applicants: int
+    jobs: int
+    steps: int
+
+    @property
+    def full(self) -> bool:
+        """Whether it is large enough for more than a quick look."""
+        return self.seeds >= FULL_SEEDS and self.applicants >= FULL_APPLICANTS
+
+    def row(self, kind: str, gamma: float, labels: int = 0) -> Row | None:
+        """One contestant's row; None if it did not take part."""
+        wanted = Contestant(kind, gamma, labels)  # type: ignore[arg-type]
+        return next((row for row in self.rows if row.contestant == wanted), None)

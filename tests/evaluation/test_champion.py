@@ -1,0 +1,49 @@
+"""A champion falls only to an interval that lies above the margin."""
+
+from __future__ import annotations
+
+import pytest
+
+from dynaq.errors import InputError
+from dynaq.evaluation.champion import decide
+from dynaq.evaluation.metrics import Estimate
+
+
+def test_the_first_needs_no_lead() -> None:
+    decision = decide("hybrid", None, 0.01)
+    assert decision.promote
+    assert decision.reason == "hybrid is the first: there was no champion to compare it with"
+
+
+@pytest.mark.parametrize(("low", "promote"), [(0.0101, True), (0.01, False), (-0.01, False)])
+def test_the_whole_interval_must_lie_above_the_margin(low: float, promote: bool) -> None:
+    decision = decide("hybrid", Estimate(0.03, low, 0.05), 0.01)
+    assert decision.promote is promote
+    lies = "lies" if promote else "does not lie"
+    assert decision.reason == (
+        f"hybrid is +0.0300 [{low:+.4f}, +0.0500] ahead of the champion, which {lies} above the margin of 0.01"
+    )
+
+
+def test_a_margin_of_nothing_still_asks_for_a_lead() -> None:
+    assert not decide("hybrid", Estimate(0.0, 0.0, 0.0), 0.0).promote
+    assert decide("hybrid", Estimate(0.02, 0.001, 0.04), 0.0).promote
+
+
+@pytest.mark.parametrize("difference", [None, Estimate(0.03, 0.02, 0.05)])
+def test_the_champion_does_not_replace_itself(difference: Estimate | None) -> None:
+    decision = decide("hybrid", difference, 0.01, same_weights=True)
+    assert not decision.promote
+    assert "is the champion already" in decision.reason
+
+
+@pytest.mark.parametrize("margin", [-0.01, float("nan"), float("inf")])
+def test_a_margin_that_is_none(margin: float) -> None:
+    with pytest.raises(InputError, match="must be at least 0"):
+        decide("hybrid", None, margin)
+
+
+@pytest.mark.parametrize("low", [float("nan"), float("-inf")])
+def test_without_an_interval_there_is_no_decision(low: float) -> None:
+    with pytest.raises(InputError, match="without an interval there is no decision"):
+        decide("hybrid", Estimate(0.03, low, 0.05), 0.01)

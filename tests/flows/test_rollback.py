@@ -1,0 +1,56 @@
+"""The command that takes a champion back."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from dynaq.config_file import load_config
+from dynaq.errors import ArtifactError
+from dynaq.evaluation.champion import Decision
+from dynaq.tracking.checkpoint import CheckpointManifest, save_checkpoint
+from dynaq.tracking.mlflow_tracker import Tracker
+from dynaq.tracking.registry import Registry
+from flows.rollback import rollback
+from tasks.champion import crown
+from tests.paths import BASE_CONFIG, ROOT
+
+
+def test_one_command_takes_the_champion_back(prefect_api: str, tmp_path: Path) -> None:
+    config = load_config(BASE_CONFIG, {"workdir": str(tmp_path)})
+    tracker = Tracker(config)
+    night = tracker.start_night("night", {}, {})
+    for seed in range(2):
+        manifest = CheckpointManifest(
+            stage="pretrain",
+            agent="cosine",
+            gamma=0.3,
+            seed=seed,
+            snapshot="5" * 64,
+            rewards=["cosine"],
+            labels=0,
+            cost={},
+            gradient_steps=1,
+            config={},
+        )
+        path = save_checkpoint(tmp_path / f"checkpoint-{seed}", {"q": torch.zeros(1)}, manifest, {})
+        run_id = tracker.log_child(night, f"cosine-s{seed}", {}, {}, {}, {}, {"checkpoint": path})
+        crown.fn(config, run_id, Decision(True, "far ahead"))
+
+    command = [sys.executable, "-m", "flows", "rollback", "--config", str(BASE_CONFIG), "--set", f"workdir={tmp_path}"]
+    environment = {**os.environ, "PREFECT_API_URL": prefect_api}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    printed = done.stdout + done.stderr
+    assert done.returncode == 0, printed
+    assert "champion is now version 1 of dynaq, was version 2 of dynaq" in printed
+    champion = Registry(config).champion()
+    assert champion is not None
+    assert champion.version == 1
+
+    with pytest.raises(ArtifactError, match="version 1 of dynaq is the first champion: there is none before it"):
+        rollback(str(BASE_CONFIG), {"workdir": str(tmp_path)})
