@@ -67,6 +67,7 @@ class Cell:
         averages: of cosine, llm, hybrid and baseline; with 0 labels llm is the baseline and hybrid the cosine.
         best, second: the two that earned most.
         lead: paired difference between them.
+        late: of every arm but the baseline, paired difference of its late reward to the baseline's.
     """
 
     world: World
@@ -75,6 +76,7 @@ class Cell:
     best: str
     second: str
     lead: Difference
+    late: dict[str, Difference]
 
 
 @dataclass(frozen=True)

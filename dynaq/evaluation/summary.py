@@ -48,7 +48,9 @@ def summarise(runs: Sequence[OnlineRun], config: CompareConfig, gamma: float) ->
     one = next(iter(some.values()))
     return Study(
         rows=[_row(each, own, gains[each], adjusted.get(each), config) for each in own],
-        map=[cell for world in sorted(by_world, key=_place) for cell in _cells(world, _complete(by_world[world]))],
+        map=[
+            cell for world in sorted(by_world, key=_place) for cell in _cells(world, _complete(by_world[world]), config)
+        ],
         agreement=_means([run.agreement for run in some.values()]),
         planning=_planning(own, gamma),
         leads={(a.name, b.name): paired(averages[a], averages[b]) for a in agents for b in agents if a != b},
@@ -153,23 +155,24 @@ def _gap(runs: Sequence[OnlineRun], reached: Sequence[Mapping[str, float | None]
     return hierarchical(np.array([[each[taught] - each["market"]] for each in reached], dtype=np.float64))  # type: ignore[operator]
 
 
-def _cells(world: World, there: Mapping[Contestant, Runs]) -> list[Cell]:
+def _cells(world: World, there: Mapping[Contestant, Runs], config: CompareConfig) -> list[Cell]:
     """The map's cells of one world, by rising budget."""
-    budgets = sorted({each.labels for each in there})
-    cells = []
-    for labels in budgets:
-        arms = {each.kind: _averages(runs) for each, runs in there.items() if each.labels in (0, labels)}
-        # Until labels come, llm is a baseline and hybrid a cosine: each arm as it is with so many labels.
-        present = {name: values for name, values in arms.items() if labels or name in ("cosine", "baseline")}
-        ranked = sorted(present, key=lambda name: -float(present[name].mean()))
+    late, cells = _late(config), []
+    for labels in sorted({each.labels for each in there}):
+        # Each arm as it is with so many labels: before the first, llm is a baseline and hybrid a cosine.
+        arms = {each.kind: runs for each, runs in there.items() if each.labels == labels or not each.labels}
+        averages = {kind: _averages(runs) for kind, runs in arms.items()}
+        best, second, *_ = sorted(arms, key=lambda kind: -float(averages[kind].mean()))
+        base = late(arms["baseline"])
         cells.append(
             Cell(
                 world=world,
                 labels=labels,
-                averages={name: hierarchical(values) for name, values in present.items()},
-                best=ranked[0],
-                second=ranked[1],
-                lead=paired(present[ranked[0]], present[ranked[1]]),
+                averages={kind: hierarchical(values) for kind, values in averages.items()},
+                best=best,
+                second=second,
+                lead=paired(averages[best], averages[second]),
+                late={kind: paired(late(runs), base) for kind, runs in arms.items() if kind != "baseline"},
             )
         )
     return cells

@@ -188,6 +188,17 @@ def map_table(cells: Sequence[Cell]) -> str:
     )
 
 
+def map_late(cells: Sequence[Cell]) -> str:
+    """Late gains over the baseline at the largest budget, by agreement."""
+    largest = max(cell.labels for cell in cells)
+    last = sorted((cell for cell in cells if cell.labels == largest), key=lambda cell: -cell.world.level)
+    arms = list(last[0].late)
+    return table(
+        ["agreement", *arms],
+        ([f"{cell.world.level:g}", *(_difference(cell.late[arm]) for arm in arms)] for cell in last),
+    )
+
+
 def _first(cell: Cell) -> str:
     lead = interval(cell.lead.difference, "+.3f")
     if cell.lead.difference.low > 0:

@@ -137,4 +137,5 @@ def _cell(world: World, labels: int) -> Cell:
         earned["hybrid"] = 0.75 * earned["cosine"] + 0.25 * 0.25 + 1.1 * taught * towards_llm
     best, second = sorted(earned, key=lambda name: -earned[name])[:2]
     averages = {name: estimate(float(value)) for name, value in earned.items()}
-    return Cell(world, labels, averages, best, second, difference(float(earned[best] - earned[second])))
+    late = {name: difference(float(value - 0.25) / 2) for name, value in earned.items() if name != "baseline"}
+    return Cell(world, labels, averages, best, second, difference(float(earned[best] - earned[second])), late)

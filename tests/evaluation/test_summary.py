@@ -147,6 +147,11 @@ def test_the_map_compares_each_arm_as_it_is_with_so_many_labels(compare: Compare
     assert free.lead.difference.mean == pytest.approx(0.1, abs=1e-6)
     assert (paid.labels, paid.best, paid.second) == (50, "llm", "hybrid")
     assert set(paid.averages) == {"baseline", "cosine", "llm", "hybrid"}
+    assert {arm: late.difference.mean for arm, late in paid.late.items()} == {
+        "cosine": pytest.approx(0.1, abs=1e-6),
+        "llm": pytest.approx(0.3, abs=1e-6),
+        "hybrid": pytest.approx(0.2, abs=1e-6),
+    }
 
 
 def test_what_is_lacking_is_named(compare: CompareConfig) -> None:
