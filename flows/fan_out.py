@@ -1,4 +1,4 @@
-"""Many tasks at once, in processes: threads would share torch's global seed."""
+"""Many tasks at once, in processes or on a Dask cluster: threads would share torch's global seed."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 
 from prefect import Task
 from prefect.futures import as_completed
-from prefect.task_runners import ProcessPoolTaskRunner
+from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner
 from tqdm import tqdm
 
-from dynaq.errors import TransientError
+from dynaq.config import Config
+from dynaq.errors import MissingDependencyError, TransientError
 
 K = TypeVar("K")
 
@@ -21,15 +22,17 @@ K = TypeVar("K")
 def fan_out(
     task: Task[..., Any],
     calls: Mapping[K, dict[str, Any]],
-    processes: int,
+    config: Config,
     account: Callable[[], str] | None = None,
 ) -> dict[K, Any]:
-    """Run a task once for each set of arguments, at most so many processes at a time.
+    """Run a task once for each set of arguments, ``processes`` of them at a time.
 
     All are run to their end before the first error is raised, so that what has finished is there for the next try.
     ``account`` says what has been spent; it is asked each second and shown beside the bar.
     """
-    with ProcessPoolTaskRunner(max_workers=min(processes, max(len(calls), 1))) as runner:
+    if not calls:
+        return {}
+    with _runner(config, len(calls)) as runner:
         futures = {key: runner.submit(task, arguments) for key, arguments in calls.items()}
         with (
             tqdm(desc=task.name, total=len(futures), unit=" arms", file=sys.stderr, mininterval=1) as bar,
@@ -38,6 +41,26 @@ def fan_out(
             for _ in as_completed(list(futures.values())):
                 bar.update()
         return {key: future.result() for key, future in futures.items()}
+
+
+def _runner(config: Config, calls: int) -> TaskRunner[Any]:
+    """Processes here, a Dask cluster of processes here, or the cluster of a scheduler that is told."""
+    workers = min(config.processes, calls)
+    if config.dask is None:
+        return ProcessPoolTaskRunner(max_workers=workers)
+    try:
+        from prefect_dask.task_runners import DaskTaskRunner
+    except ImportError:
+        raise MissingDependencyError(
+            f"dask is {config.dask!r}, and prefect-dask is not installed: pip install 'dynaq[dask]' or set dask to null"
+        ) from None
+    if config.dask != "local":
+        return DaskTaskRunner(address=config.dask)
+    # One thread a worker: what is fanned out computes, and seeds torch's generator.
+    return DaskTaskRunner(
+        cluster_class="distributed.LocalCluster",
+        cluster_kwargs={"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None},
+    )
 
 
 @contextmanager

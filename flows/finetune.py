@@ -65,7 +65,7 @@ def finetune(
             }
             for arm in asked
         }
-        paths = fan_out(finetune_arm, calls, settings.processes, lambda: account(ledger.total(), settings.llm))
+        paths = fan_out(finetune_arm, calls, settings, lambda: account(ledger.total(), settings.llm))
         return {arm.name: found for arm, found in paths.items()}
 
 

@@ -24,4 +24,4 @@ def pretrain(
     calls: dict[Arm, dict[str, Any]] = {
         arm: {"config": settings, "snapshot": snapshot, "arm": arm} for arm in arms(settings, "cosine")
     }
-    return {arm.name: path for arm, path in fan_out(pretrain_arm, calls, settings.processes).items()}
+    return {arm.name: path for arm, path in fan_out(pretrain_arm, calls, settings).items()}

@@ -6,9 +6,9 @@ Secrets are no configuration: they come from the environment and are read where 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from dynaq.config.agent import (
     AgentConfig,
@@ -110,6 +110,7 @@ class Config(Section):
     relevance: RelevanceConfig | None
     judge: JudgeConfig | None
     processes: Count
+    dask: Annotated[str, Field(pattern=r"^(local|(tcp|tls)://\S+)$")] | None
     tracking: TrackingConfig
 
     @model_validator(mode="after")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +13,7 @@ from dynaq.agents.arms import Arm
 from dynaq.config import Config
 from dynaq.config_file import load_config
 from dynaq.data.snapshot import Snapshot
-from dynaq.errors import ArtifactError
+from dynaq.errors import ArtifactError, MissingDependencyError
 from dynaq.evaluation.contestants import Contestant
 from dynaq.evaluation.panel import make_panel
 from dynaq.evaluation.world import OWN, World
@@ -23,29 +25,61 @@ NAMES = ("contestant", "seed", "start")
 WORLDS = [World(OWN), World("cosine", 0.5)]
 
 
-@pytest.mark.usefixtures("in_prefect")
-def test_two_processes_give_the_numbers_of_one(small_snapshot: Snapshot, tmp_path: Path) -> None:
-    def config(workdir: str) -> Config:
-        quick = {"workdir": str(tmp_path / workdir), "agent.hidden": [32], "agent.dropout": 0.1}
-        quick |= {"pretrain.steps": 4, "compare.steps": 5, "compare.window": 2, "compare.applicants": 8}
-        quick |= {"agent.hand_over.pilot": 10}
-        return load_config(BASE_CONFIG, quick)
+Calls = dict[Any, dict[str, Any]]
 
-    here = config("parallel")
-    shared = {"snapshot": small_snapshot.path, "panel": make_panel(here, small_snapshot, None, {}), "worlds": WORLDS}
-    start = stages.pretrain(here, small_snapshot, Arm("cosine", 0.3, 0))
+
+def config(workdir: Path, **changes: Any) -> Config:
+    quick = {"workdir": str(workdir), "agent.hidden": [32], "agent.dropout": 0.1}
+    quick |= {"pretrain.steps": 4, "compare.steps": 5, "compare.window": 2, "compare.applicants": 8}
+    return load_config(BASE_CONFIG, {**quick, "agent.hand_over.pilot": 10, **changes})
+
+
+def calls_of(config: Config, snapshot: Snapshot) -> Calls:
+    """Four contestants, one of them trained before, in two worlds."""
+    shared = {"config": config, "snapshot": snapshot.path, "worlds": WORLDS}
+    shared["panel"] = make_panel(config, snapshot, None, {})
+    start = stages.pretrain(config, snapshot, Arm("cosine", 0.3, 0))
     many = [(Contestant("cosine", 0.3), 0, start)]
     many += [(Contestant(kind, 0.3), 1, None) for kind in ("baseline", "bandit", "ranker")]
-    calls = {each[:2]: {**shared, **dict(zip(NAMES, each, strict=True))} for each in many}
-    broken = {**shared, **dict(zip(NAMES, (Contestant("cosine", 0.3), 9, tmp_path), strict=True))}
+    return {each[:2]: {**shared, **dict(zip(NAMES, each, strict=True))} for each in many}
+
+
+def content(results: dict[Any, list[Path]]) -> dict[str, bytes]:
+    """Every byte of the results, by file."""
+    return {
+        f"{path.name}/{name}": (path / name).read_bytes()
+        for paths in results.values()
+        for path in paths
+        for name in ("run.npz", "run.json")
+    }
+
+
+@pytest.mark.usefixtures("in_prefect")
+def test_processes_give_the_numbers_of_one_and_an_error_loses_nothing(small_snapshot: Snapshot, tmp_path: Path) -> None:
+    here = config(tmp_path / "parallel")
+    calls = calls_of(here, small_snapshot)
+    broken = {**next(iter(calls.values())), "seed": 9, "start": tmp_path}
     with pytest.raises(ArtifactError, match="no checkpoint"):
-        fan_out(run_contestant, {key: {"config": here, **call} for key, call in {"broken": broken, **calls}.items()}, 2)
-    finished = {path.parent: path.stat().st_mtime_ns for path in (tmp_path / "parallel").rglob("run.json")}
-    parallel = fan_out(run_contestant, {key: {"config": here, **call} for key, call in calls.items()}, 1)
-    assert {path: (path / "run.json").stat().st_mtime_ns for paths in parallel.values() for path in paths} == finished
-    for key, paths in parallel.items():
-        alone = run_contestant.fn(config=config("alone"), **calls[key])
-        assert [path.name for path in alone] == [path.name for path in paths]
-        for one, other in zip(alone, paths, strict=True):
-            for name in ("run.npz", "run.json"):
-                assert (one / name).read_bytes() == (other / name).read_bytes(), key
+        fan_out(run_contestant, {"broken": broken, **calls}, here)
+    finished = {path: path.stat().st_mtime_ns for path in here.work_path.rglob("run.json")}
+    assert len(finished) == 8
+    parallel = fan_out(run_contestant, calls, here)
+    assert {path: path.stat().st_mtime_ns for path in here.work_path.rglob("run.json")} == finished
+    alone = {key: run_contestant.fn(**call) for key, call in calls_of(config(tmp_path / "one"), small_snapshot).items()}
+    assert content(alone) == content(parallel)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("in_prefect")
+@pytest.mark.filterwarnings("default")  # of Dask's own
+def test_four_processes_and_a_dask_cluster_give_the_same_bytes(small_snapshot: Snapshot, tmp_path: Path) -> None:
+    four, dask = config(tmp_path / "four", processes=4), config(tmp_path / "dask", dask="local")
+    found = [content(fan_out(run_contestant, calls_of(each, small_snapshot), each)) for each in (four, dask)]
+    assert found[0] == found[1]
+    assert len(found[0]) == 16
+
+
+def test_dask_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "prefect_dask.task_runners", None)
+    with pytest.raises(MissingDependencyError, match=r"dask is 'tcp://host:8786', and prefect-dask is not installed"):
+        fan_out(run_contestant, {"one": {}}, config(tmp_path, dask="tcp://host:8786"))
