@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from dynaq.config import Config
 from dynaq.config_file import load_config
 from dynaq.data.connection import open_database
 from dynaq.data.snapshot import open_snapshot
+from dynaq.errors import ArtifactError
+from dynaq.evaluation.champion import Decision
 from dynaq.evaluation.contestants import Contestant
 from dynaq.evaluation.field import Entry, Field
 from dynaq.evaluation.graded import takes_part
@@ -63,17 +66,19 @@ def compare_arms(settings: Config, snapshot: Path, night: MLflowNight, day: str)
         ]
         graded = _rank(settings, snapshot, panel, field)
         fairness = measure_fairness(settings, snapshot, panel, field.at_launch())
-        winner, champion = pick_winner(settings, online), fetch_champion(settings)
+        winner = pick_winner(settings, online)
         challenger = field.checkpoint(winner, settings.seed) if winner else None
-        online += _run(settings, snapshot, panel, field.title_match(challenger, champion))
+        title = _title_match(settings, snapshot, panel, field, challenger)
+    online += title.online
     outputs = Outputs(snapshot, panel, field.trained(), online, graded, fairness, similarity)
     with open_database(settings.mongo, settings.work_path) as database:
         labelling = Labelling(source, open_ledger(settings, opened, database, source, day).total(), audit)
-    title_run = track_night(settings, night.run_id, outputs, labelling)
-    title = "No agent earned more than the baseline: nobody challenges the champion tonight."
-    if winner and challenger and title_run:
-        title = crown(settings, title_run, judge(settings, online, winner, challenger, champion))
-    report = write_night(settings, outputs, labelling, title, night.seconds)
+    run_id = track_night(settings, night.run_id, outputs, labelling)
+    verdict = "No agent earned more than the baseline: nobody challenges the champion tonight."
+    if winner and challenger and run_id:
+        decision = judge(settings, online, winner, challenger, title.champion) if not title.fault else None
+        verdict = crown(settings, run_id, decision or Decision(False, f"the champion was not met: {title.fault}"))
+    report = write_night(settings, outputs, labelling, verdict, night.seconds)
     log_report(settings, night.run_id, report)
     show_night(settings, report)
     return report
@@ -87,6 +92,30 @@ def _panel(config: Config, snapshot: Path, field: Field, day: str) -> Path:
     get_run_logger().info("the map asks for the labels of at most %d pairs of the panel, once", pairs)
     with stand_in_server() as stand_in:
         return draw_panel(config, snapshot, stand_in, f"evaluator {day}", labelled=True)
+
+
+@dataclass(frozen=True)
+class TitleMatch:
+    """What challenger and champion did in the markets of all seeds; a fault is why the champion could not be met."""
+
+    online: list[Path]
+    champion: Path | None
+    fault: str
+
+
+def _title_match(config: Config, snapshot: Path, panel: Path, field: Field, challenger: Path | None) -> TitleMatch:
+    """Challenger and champion in the same markets. A champion that cannot be used ends no night, nor its reign."""
+    if challenger is None:
+        return TitleMatch([], None, "")
+    online = _run(config, snapshot, panel, [field.contender("challenger", challenger)])
+    try:
+        champion = fetch_champion(config)
+        if champion is None:
+            return TitleMatch(online, None, "")
+        return TitleMatch(online + _run(config, snapshot, panel, [field.contender("champion", champion)]), champion, "")
+    except ArtifactError as error:
+        get_run_logger().warning("the champion cannot be used: %s", error)
+        return TitleMatch(online, None, str(error))
 
 
 def _run(config: Config, snapshot: Path, panel: Path, entries: Iterable[Entry]) -> list[Path]:

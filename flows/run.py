@@ -11,17 +11,21 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 from dynaq.errors import DynaqError
 
+_GRACE_S = 20.0  # to end in order
+
 
 def main(name: str, config: str, overrides: dict[str, Any]) -> int:
     """Run a flow and print what it ends with; returns the exit status."""
     if os.getpgrp() == os.getpid():
         signal.signal(signal.SIGTERM, lambda *_: os.killpg(0, signal.SIGKILL))
+        threading.Thread(target=_end_with, args=[os.getppid()], daemon=True).start()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # even where whoever started us ignores it
     started = time.perf_counter()
     try:
@@ -37,6 +41,18 @@ def main(name: str, config: str, overrides: dict[str, Any]) -> int:
         print(result)
     print(f"{name} finished in {time.perf_counter() - started:.0f} s")
     return 0
+
+
+def _end_with(parent: int) -> None:
+    """End this process and its workers some time after whoever started it is gone.
+
+    It has had SIGTERM by then, which Prefect turns into an exception; raised where exceptions are dropped, that ends
+    nothing, and a night that everybody takes for dead would go on.
+    """
+    while os.getppid() == parent:
+        time.sleep(1)
+    time.sleep(_GRACE_S)
+    os.killpg(0, signal.SIGKILL)
 
 
 def _print_report(directory: Path, config: str) -> None:

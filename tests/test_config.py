@@ -116,9 +116,10 @@ def test_a_written_configuration_is_read_as_it_was(preset: Path) -> None:
             "mongo.collections: collections names llm_feedback more than once",
         ),
         ({"agent.slate": 51}, "agent: slate is 51, but only 50 candidates are drawn"),
+        ({"tracking.experiment": "a/b"}, "tracking.experiment is 'a/b': the champion is registered under this name"),
         ({"agent.slate": 3}, "finetune.budgets has 50, but a step asks for 75: name multiples of that"),
         ({"finetune.budgets": [200, 50]}, "finetune.budgets is [200, 50]: budgets must ascend"),
-        ({"compare.window": 81}, "compare: window is 81, but there are only 80 steps"),
+        ({"compare.window": 41}, "compare: window is 41, but there are only 40 steps"),
         (
             {"extract.job_fields": ["title", "skills", "soft_skills", "pay"]},
             "extract.job_fields names ['pay'], mongo.job_vectors has ['title', 'skills', 'soft_skills', 'experience']",

@@ -112,6 +112,13 @@ class TrackingConfig(Section):
     experiment: Name
     uri: str | None
 
+    @field_validator("experiment")
+    @classmethod
+    def _names_a_model(cls, experiment: str) -> str:
+        if set(experiment) & set("/:"):
+            raise ValueError("the champion is registered under this name, and MLflow allows no / and no : in it")
+        return experiment
+
     @field_validator("uri")
     @classmethod
     def _no_secret(cls, uri: str | None) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from dynaq.agents import stages
 from dynaq.agents.arms import Arm, arms
@@ -66,12 +67,10 @@ class Field:
             starts = {seed: self.checkpoint(contestant, seed) for seed in self.seeds}
             yield Entry(contestant, own + worlds(dial) if contestant in mapped else own, starts)
 
-    def title_match(self, challenger: Path | None, champion: Path | None) -> Iterator[Entry]:
-        """The challenger's checkpoint and the champion's, each in the markets of all seeds."""
-        for kind, checkpoint in (("challenger", challenger), ("champion", champion)):
-            if challenger and checkpoint:
-                contestant = Contestant(kind, self.config.agent.gamma)  # type: ignore[arg-type]
-                yield Entry(contestant, [World(OWN)], dict.fromkeys(self.seeds, checkpoint))
+    def contender(self, kind: Literal["challenger", "champion"], checkpoint: Path) -> Entry:
+        """The same checkpoint in the markets of all seeds."""
+        contestant = Contestant(kind, self.config.agent.gamma)
+        return Entry(contestant, [World(OWN)], dict.fromkeys(self.seeds, checkpoint))
 
     def at_launch(self) -> dict[Contestant, Path | None]:
         """The agents as they go live, first seed and largest budget, with their checkpoints; and the raw cosine."""

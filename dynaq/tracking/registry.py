@@ -25,7 +25,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.uri import append_to_uri_path
 
 from dynaq.config import Config
-from dynaq.errors import ArtifactError, ConfigError
+from dynaq.errors import ArtifactError
 from dynaq.tracking.checkpoint import CheckpointManifest, read_manifest
 from dynaq.tracking.mlflow_tracker import mlflow_errors, tracking_uri
 
@@ -74,17 +74,12 @@ class Registry:
         config: names both.
 
     Raises:
-        ConfigError: the experiment has a name that MLflow gives to no model, or there is no using the store.
+        ConfigError: there is no using the store.
         TransientError: the store did not answer; any method may raise this too.
     """
 
     def __init__(self, config: Config) -> None:
         self._name = config.tracking.experiment
-        if set(self._name) & set("/:"):
-            raise ConfigError(
-                f"tracking.experiment is {self._name!r}, and the champion is registered under that name:"
-                " MLflow allows no / and no : in it"
-            )
         uri = tracking_uri(config)
         logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # its warnings name the server
         if uri.startswith("sqlite:"):

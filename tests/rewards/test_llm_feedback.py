@@ -71,7 +71,10 @@ def test_a_second_run_pays_nothing_and_rewards_the_same(rule_sim: Endpoint, feed
     assert first.cost()["calls_made"] == first.labels_used == 30
     assert first.cost()["prompt_tokens"] > 30 * 100
     assert torch.equal(second(*EVERY), rewards)
-    assert second.cost() == dict.fromkeys(second.cost(), 0) | {"from_store": 30}
+    spent = first.cost()["prompt_tokens"] + first.cost()["completion_tokens"]
+    assert first.cost()["tokens_of_labels"] == spent
+    # What the labels once cost stays known, and nothing is paid.
+    assert second.cost() == dict.fromkeys(second.cost(), 0) | {"from_store": 30, "tokens_of_labels": spent}
     assert second.labels_used == 30
 
 

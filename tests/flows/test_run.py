@@ -1,0 +1,46 @@
+"""A night whose starter is gone ends, even where its SIGTERM is lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+NIGHT = """
+import os, signal, sys, threading, time
+from flows import run
+run._GRACE_S = 0.5
+signal.signal(signal.SIGTERM, signal.SIG_IGN)  # dropped, as an exception in a destructor would be
+threading.Thread(target=run._end_with, args=[os.getppid()], daemon=True).start()
+print(os.getpid(), flush=True)
+time.sleep(60)
+"""
+STARTER = f"""
+import subprocess, sys, time
+subprocess.Popen([sys.executable, "-c", {NIGHT!r}], start_new_session=True)
+time.sleep(60)
+"""
+
+
+def test_a_night_that_lost_its_starter_ends() -> None:
+    starter = subprocess.Popen([sys.executable, "-c", STARTER], stdout=subprocess.PIPE, text=True)
+    assert starter.stdout is not None
+    night = int(starter.stdout.readline())
+    starter.kill()
+    starter.wait()
+    starter.stdout.close()
+    os.kill(night, signal.SIGTERM)
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and _lives(night):
+        time.sleep(0.1)
+    assert not _lives(night)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
