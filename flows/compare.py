@@ -88,7 +88,7 @@ def _panel(config: Config, snapshot: Path, field: Field, day: str) -> Path:
     """The panel, with the LLM's labels where the dial asks for them."""
     if not field.labelled_panel:
         return draw_panel(config, snapshot, None, "", labelled=False)
-    pairs = 4 * config.compare.applicants * config.compare.jobs
+    pairs = 2 * config.compare.applicants * config.compare.jobs
     get_run_logger().info("the map asks for the labels of at most %d pairs of the panel, once", pairs)
     with stand_in_server() as stand_in:
         return draw_panel(config, snapshot, stand_in, f"evaluator {day}", labelled=True)

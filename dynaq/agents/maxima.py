@@ -98,11 +98,15 @@ def block_values(
     block = block or max(1, _BLOCK_ROWS // jobs.shape[1])
     values = []
     for state, half, shown in zip(*(torch.split(t, block) for t in (states, state_halves, jobs)), strict=True):
-        rows = job_halves.index_select(0, shown.flatten())  # three times faster than job_halves[shown]
-        first = rows.view(*shown.shape, job_halves.shape[1]).add_(half[:, None])
+        first = _rows_of(job_halves, shown).add_(half[:, None])
         # The actions themselves are gathered only for a network that multiplies them with the state.
-        values.append(network.behind_halves(state, actions[shown] if network.pairs else first, first))
+        values.append(network.behind_halves(state, _rows_of(actions, shown) if network.pairs else first, first))
     return torch.cat(values) if values else torch.empty(jobs.shape)
+
+
+def _rows_of(table: Tensor, rows: Tensor) -> Tensor:
+    """As table[rows], [M, D] at int64 [B, n] -> [B, n, D], up to three times faster."""
+    return table.index_select(0, rows.flatten()).view(*rows.shape, table.shape[1])
 
 
 class RememberedMaxima:

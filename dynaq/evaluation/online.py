@@ -45,11 +45,11 @@ class OnlineRun:
         rewards: float32 [steps, A], mean answer over the slate.
         chances: float32 [steps, A], its expectation.
         best: float32 [steps, A], the expectation of the best slate of the same candidates.
-        ndcg: float32 [2, A], NDCG@10 over the panel's jobs at launch and at the end.
+        ndcg: float32 [2, A], NDCG@10 over the panel's jobs at launch and at the end; empty in a dialled market.
         curves: training curves while online, by metric.
         before: labels, tokens and gradient steps before launch.
         provenance: rewards it had been trained on.
-        profile: see profile.py; at launch and at the end.
+        profile: see profile.py; at launch and at the end; empty in a dialled market.
         agreement: correlation of the market's utilities with each training reward.
         jobs: of the market.
         start: name of the checkpoint that it started from, or whose labels it learned from.
@@ -98,7 +98,7 @@ def run_online(
         begun = starting(config, snapshot, read, contestant, seed, start, environment)
         learner: Learner = begun.learner
         rewards = {name: values[chosen] for name, values in read.rewards.items()}
-        at_launch = profile(learner, environment, rewards)
+        profiles = {"launch": profile(learner, environment, rewards)} if world.towards == OWN else {}
         curves = learn(
             learner,
             environment,
@@ -108,9 +108,10 @@ def run_online(
             seed,
             progress_path(target),
         )
-        at_end = profile(learner, environment, rewards)
+        if profiles:  # a dialled market is asked for rewards only
+            profiles["end"] = profile(learner, environment, rewards)
     agreements = {name: agreement(utilities, values) for name, values in rewards.items()}
-    _write(target, contestant, world, seed, begun, environment, json_curves(curves), (at_launch, at_end), agreements)
+    _write(target, contestant, world, seed, begun, environment, json_curves(curves), profiles, agreements)
     Progress(progress_path(target)).forget()
     return target
 
@@ -177,10 +178,10 @@ def _write(
     begun: Start,
     environment: OnlineEnvironment,
     curves: dict[str, list[float | None]],
-    profiles: tuple[dict[str, Any], dict[str, Any]],
+    profiles: dict[str, dict[str, Any]],
     agreements: dict[str, float],
 ) -> None:
-    ndcg = np.stack([each.pop("ndcg") for each in profiles])
+    ndcg = np.array([each.pop("ndcg") for each in profiles.values()], dtype=np.float32)
     record = {
         "contestant": asdict(contestant),
         "world": asdict(world),
@@ -188,7 +189,7 @@ def _write(
         "curves": curves,
         "before": begun.before,
         "provenance": begun.provenance,
-        "profile": dict(zip(("launch", "end"), profiles, strict=True)),
+        "profile": profiles,
         "agreement": agreements,
         "jobs": len(environment.market.looks),
         "start": begun.checkpoint,
@@ -196,7 +197,7 @@ def _write(
     kept = environment.record()
     with publish(target) as directory:
         arrays = {name: kept[name] for name in ("rewards", "chances", "best")}
-        np.savez_compressed(directory / "run.npz", ndcg=ndcg.astype(np.float32), **arrays)  # type: ignore[arg-type]
+        np.savez_compressed(directory / "run.npz", ndcg=ndcg, **arrays)  # type: ignore[arg-type]
         (directory / "run.json").write_text(json.dumps(record, allow_nan=False) + "\n")
 
 

@@ -25,7 +25,7 @@ from dynaq.errors import ArtifactError
 from dynaq.protocols import RewardSource
 from dynaq.rewards.cosine import CosineReward
 
-_CROWD = 4  # times the applicants of a market: so many at most are on the panel, from whom each seed draws its own
+_CROWD = 2  # times the applicants of a market: so many at most are on the panel, from whom each seed draws its own
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from dynaq.evaluation.ranking import coverage, diversity, gini, ndcg, share_of_b
 from dynaq.protocols import Recommender
 
 _BINS = 10
+_SHOWN = 10  # jobs for each applicant that a world model is asked about
 
 Floats = NDArray[np.float32]
 
@@ -30,7 +31,7 @@ def profile(recommender: Recommender, environment: OnlineEnvironment, rewards: d
         ``ndcg`` float64 [A], gains being the chances while nobody is tired; ``coverage``; ``diversity``; ``gini`` of
         what was shown so far; ``reached``: the share of the best that the first of the ranking has, of a random choice
         0, under the market and under each training reward; ``calibration`` of a world model: predicted and true rate
-        of each tenth of the pairs.
+        of each tenth of some random pairs.
     """
     scores, truth = environment.scores_of(recommender), environment.market.base_chances()
     first = top(scores)[:, :1]
@@ -50,11 +51,14 @@ def profile(recommender: Recommender, environment: OnlineEnvironment, rewards: d
 
 
 def _calibration(agent: DynaQ, environment: OnlineEnvironment, truth: Floats) -> list[tuple[float, float]] | None:
-    """Mean predicted and mean true chance of each tenth of all pairs, by prediction; None before any answer."""
+    """Mean predicted and mean true chance of each tenth of random pairs, by prediction; None before any answer."""
     if not agent.answers:
         return None
+    chance = np.random.default_rng(0)  # the same pairs for everybody
+    columns = np.stack([chance.permutation(truth.shape[1])[:_SHOWN] for _ in truth])
+    jobs = environment.everything().gather(1, torch.from_numpy(columns))
     with torch.no_grad():
-        predicted = agent.predict(environment.applicants, environment.everything()).reward.numpy()
-    order = np.argsort(predicted, kind="stable")
-    tenths = np.array_split(order, _BINS)
-    return [(float(predicted[rows].mean()), float(truth.ravel()[rows].mean())) for rows in tenths]
+        predicted = agent.predict(environment.applicants, jobs).reward.numpy()
+    true = np.take_along_axis(truth, columns, axis=1).ravel()
+    tenths = np.array_split(np.argsort(predicted, kind="stable"), _BINS)
+    return [(float(predicted[rows].mean()), float(true[rows].mean())) for rows in tenths]
