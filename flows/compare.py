@@ -15,11 +15,12 @@ from dynaq.config import Config
 from dynaq.config_file import load_config
 from dynaq.data.connection import open_database
 from dynaq.data.snapshot import open_snapshot
-from dynaq.errors import ArtifactError
+from dynaq.errors import ArtifactError, LabelError
 from dynaq.evaluation.champion import Decision
 from dynaq.evaluation.contestants import Contestant
 from dynaq.evaluation.field import Entry, Field
 from dynaq.evaluation.graded import takes_part
+from dynaq.evaluation.panel import read_panel
 from dynaq.llm.endpoint import RULE_SIM, resolve_endpoint
 from dynaq.rewards.llm_feedback import reward_name
 from flows.fan_out import fan_out
@@ -58,13 +59,14 @@ def compare_arms(settings: Config, snapshot: Path, night: MLflowNight, day: str)
     field.check()
     with night.timed("compare"):
         panel = _panel(settings, snapshot, field, day)
-        online = _run(settings, snapshot, panel, field.entries())
+        entries = list(field.entries(read_panel(panel).rewards))
+        online = _run(settings, snapshot, panel, entries)
         similarity = [
             measure_similarity(settings, snapshot, arm, stages.pretrained_path(settings, opened, arm))
             for arm in arms(settings, "cosine")
             if arm.gamma == settings.agent.gamma
         ]
-        graded = _rank(settings, snapshot, panel, field)
+        graded = _rank(settings, snapshot, panel, entries)
         fairness = measure_fairness(settings, snapshot, panel, field.at_launch())
         winner = pick_winner(settings, online)
         challenger = field.checkpoint(winner, settings.seed) if winner else None
@@ -85,13 +87,16 @@ def compare_arms(settings: Config, snapshot: Path, night: MLflowNight, day: str)
 
 
 def _panel(config: Config, snapshot: Path, field: Field, day: str) -> Path:
-    """The panel, with the LLM's labels where the dial asks for them."""
-    if not field.labelled_panel:
-        return draw_panel(config, snapshot, None, "", labelled=False)
-    pairs = 2 * config.compare.applicants * config.compare.jobs
-    get_run_logger().info("the map asks for the labels of at most %d pairs of the panel, once", pairs)
-    with stand_in_server() as stand_in:
-        return draw_panel(config, snapshot, stand_in, f"evaluator {day}", labelled=True)
+    """The panel, with the LLM's labels where the dial asks for them and they can be had: a map is not worth a night."""
+    if field.wants_labelled_panel:
+        log, pairs = get_run_logger(), 2 * config.compare.applicants * config.compare.jobs
+        log.info("the map asks for the labels of at most %d pairs of the panel, once", pairs)
+        try:
+            with stand_in_server() as stand_in:
+                return draw_panel(config, snapshot, stand_in, f"evaluator {day}", labelled=True)
+        except LabelError as error:
+            log.warning("no market is dialled towards the LLM tonight: %s", error)
+    return draw_panel(config, snapshot, None, "", labelled=False)
 
 
 @dataclass(frozen=True)
@@ -135,13 +140,15 @@ def _run(config: Config, snapshot: Path, panel: Path, entries: Iterable[Entry]) 
     return [path for paths in fan_out(run_contestant, calls, config).values() for path in paths]
 
 
-def _rank(config: Config, snapshot: Path, panel: Path, field: Field) -> list[tuple[Path, dict[Contestant, list[Path]]]]:
+def _rank(
+    config: Config, snapshot: Path, panel: Path, entries: Iterable[Entry]
+) -> list[tuple[Path, dict[Contestant, list[Path]]]]:
     """Graded lists, each with the rankings of all contestants, one a seed."""
     lists = grade_lists(config, snapshot)
     if not lists:
         return []
     shared = {"config": config, "snapshot": snapshot, "panel": panel, "lists": lists}
-    entries = [entry for entry in field.entries() if takes_part(entry.contestant, config.agent.gamma)]
+    entries = [entry for entry in entries if takes_part(entry.contestant, config.agent.gamma)]
     calls = {
         (entry.contestant, seed): {**shared, "contestant": entry.contestant, "seed": seed, "start": start}
         for entry in entries

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -51,21 +51,23 @@ class Field:
         return range(self.config.seed, self.config.seed + self.config.compare.seeds)
 
     @property
-    def labelled_panel(self) -> bool:
+    def wants_labelled_panel(self) -> bool:
         """Whether the dial turns towards the LLM, whose labels of the panel are needed then."""
         dial = self.config.compare.dial
         return bool(dial.levels) and "llm" in dial.rewards and self.weight > 0
 
-    def entries(self) -> Iterator[Entry]:
-        """Everybody meets the evaluator's own market, and the agents at the configured discount all dialled ones."""
+    def entries(self, rewards: Collection[str]) -> Iterator[Entry]:
+        """Everybody meets the evaluator's own market, and the agents at the configured discount all dialled ones.
+
+        ``rewards`` are those that the panel has: a market can be dialled towards no other.
+        """
         dial = self.config.compare.dial
-        if not self.labelled_panel:
-            dial = dial.model_copy(update={"rewards": ["cosine"]})
+        dialled = worlds(dial.model_copy(update={"rewards": [name for name in dial.rewards if name in rewards]}))
         gamma, own = self.config.agent.gamma, [World(OWN)]
         mapped = agents(gamma, self.budgets)
         for contestant in contestants(gamma, self.budgets):
             starts = {seed: self.checkpoint(contestant, seed) for seed in self.seeds}
-            yield Entry(contestant, own + worlds(dial) if contestant in mapped else own, starts)
+            yield Entry(contestant, own + dialled if contestant in mapped else own, starts)
 
     def contender(self, kind: Literal["challenger", "champion"], checkpoint: Path) -> Entry:
         """The same checkpoint in the markets of all seeds."""

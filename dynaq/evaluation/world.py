@@ -29,5 +29,6 @@ class World:
 
 def worlds(dial: DialConfig) -> list[World]:
     """The dialled ones, each once: at level 0 no reward is agreed with, whichever is named."""
-    first = dial.rewards[0]
-    return [World(name, level) for name in dial.rewards for level in dial.levels if level > 0 or name == first]
+    return [
+        World(name, level) for name in dial.rewards for level in dial.levels if level > 0 or name == dial.rewards[0]
+    ]
