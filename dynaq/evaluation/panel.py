@@ -26,6 +26,7 @@ from dynaq.protocols import RewardSource
 from dynaq.rewards.cosine import CosineReward
 
 _CROWD = 2  # times the applicants of a market: so many at most are on the panel, from whom each seed draws its own
+_BLOCK = 2000  # pairs asked about at once
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,10 @@ def read_panel(path: Path) -> Panel:
 
 
 def _matrix(reward: RewardSource, applicants: NDArray[np.int64], jobs: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Rewards of all pairs, an applicant at a time, as prompt caches like it: float32 [P, J]."""
-    columns = torch.from_numpy(jobs)
-    rows = tqdm(applicants.tolist(), desc=f"panel: {reward.name}", unit=" applicants", mininterval=1, disable=None)
-    return np.stack([reward(torch.full_like(columns, row), columns).numpy() for row in rows])
+    """Rewards of all pairs, applicant by applicant, as prompt caches like it: float32 [P, J]."""
+    blocks = np.array_split(applicants, -(-applicants.size * jobs.size // _BLOCK))
+    columns, found = torch.from_numpy(jobs), []
+    for block in tqdm(blocks, desc=f"panel: {reward.name}", unit=" blocks", mininterval=1, disable=None):
+        rows = torch.from_numpy(block).repeat_interleave(len(jobs))
+        found.append(reward(rows, columns.repeat(len(block))).numpy().reshape(len(block), -1))
+    return np.concatenate(found)
