@@ -103,23 +103,20 @@ def _luminance(colour: str) -> float:
 
 
 def gains(rows: Sequence[Row], title: str, note: str, theme: Theme) -> Figure:
-    """Draw what each agent gains over the baseline: over all steps (filled), and late (open)."""
-    figure, axes = canvas(theme, title, note, height=3.0)
-    shown = [row for row in reversed(rows) if row.gain and row.late_gain]
+    """Draw what each agent gains over the baseline, over all steps."""
+    figure, axes = canvas(theme, title, note, height=2.6)
+    shown = [row for row in reversed(rows) if row.gain]
     for height, row in enumerate(shown):
-        colour = theme.colour(row.contestant.kind, height)
-        for gain, offset, face in ((row.gain, 0.14, colour), (row.late_gain, -0.14, theme.paper)):
-            if gain:
-                axes.errorbar(
-                    gain.difference.mean,
-                    height + offset,
-                    xerr=_bars([gain.difference]),
-                    fmt="o",
-                    markersize=7,
-                    linewidth=2,
-                    color=colour,
-                    markerfacecolor=face,
-                )
+        if row.gain:
+            axes.errorbar(
+                row.gain.difference.mean,
+                height,
+                xerr=_bars([row.gain.difference]),
+                fmt="o",
+                markersize=7,
+                linewidth=2,
+                color=theme.colour(row.contestant.kind, height),
+            )
     axes.axvline(0, color=theme.muted, linewidth=1.2)
     axes.set_ylim(-0.6, len(shown) - 0.4)
     axes.set_yticks(range(len(shown)), [row.contestant.kind for row in shown])
@@ -127,7 +124,7 @@ def gains(rows: Sequence[Row], title: str, note: str, theme: Theme) -> Figure:
         label.set(color=theme.colour(row.contestant.kind), fontweight="bold")
     axes.grid(visible=False, axis="y")
     axes.grid(axis="x", color=theme.grid, linewidth=0.8)
-    name_axes(axes, theme, "interactions per job shown beyond the baseline\n(filled: all steps; open: late)", "")
+    name_axes(axes, theme, "interactions per job shown beyond the baseline", "")
     return figure
 
 

@@ -20,10 +20,12 @@ class Row:
     Attributes:
         contestant: who.
         jump_start, average, late: mean reward of the first window of steps, of all, and of the last share.
+        late_share: in that last share of the steps, the expected reward over that of the best slate of the same
+            candidates. Who has earned much early has fewer good jobs left: rewards alone would hold that against it.
         middle: interquartile mean of the average over seeds.
         regret: mean of what the best slate of the same candidates would have been expected to earn more, per step.
         cumulative: rewards of an applicant summed over all steps.
-        gain, late_gain: of the average and of the late reward to the baseline of the same discount; None for it.
+        gain, late_gain: of the average and of the late share to the baseline of the same discount; None for it.
         adjusted: p-value of the gain after Holm's correction over all gains told.
         times: threshold -> survival of "not there yet".
         ndcg: at launch and at the end, NDCG@10 over the panel's jobs.
@@ -40,6 +42,7 @@ class Row:
     jump_start: Estimate
     average: Estimate
     late: Estimate
+    late_share: Estimate
     middle: Estimate
     regret: Estimate
     cumulative: Estimate
@@ -67,7 +70,7 @@ class Cell:
         averages: of cosine, llm, hybrid and baseline; with 0 labels llm is the baseline and hybrid the cosine.
         best, second: the two that earned most.
         lead: paired difference between them.
-        late: of every arm but the baseline, paired difference of its late reward to the baseline's.
+        late: of every arm but the baseline, paired difference of its late share of the best to the baseline's.
     """
 
     world: World

@@ -87,12 +87,13 @@ def _row(
         contestant=each,
         jump_start=hierarchical(_over(runs, slice(config.window))),
         average=hierarchical(average),
-        late=hierarchical(_late(config)(runs)),
+        late=hierarchical(_over(runs, _last(config))),
+        late_share=hierarchical(_late_share(config)(runs)),
         middle=interquartile_mean(average),
         regret=hierarchical(_stacked(runs, lambda run: (run.best - run.chances).mean(axis=0, dtype=np.float64))),
         cumulative=hierarchical(_stacked(runs, lambda run: run.rewards.sum(axis=0, dtype=np.float64))),
         gain=gain,
-        late_gain=_gain(each, own, _late(config)),
+        late_gain=_gain(each, own, _late_share(config)),
         adjusted=adjusted,
         times={share: _times(runs, references, share, config.window) for share in config.thresholds},
         ndcg=tuple(hierarchical(np.stack([run.ndcg[k] for run in some])) for k in (0, 1)),  # type: ignore[arg-type]
@@ -125,8 +126,19 @@ def _averages(runs: Runs) -> Floats:
     return _over(runs, slice(None))
 
 
-def _late(config: CompareConfig) -> Callable[[Runs], Floats]:
-    return lambda runs: _over(runs, slice(-int(np.ceil(config.late_share * config.steps)), None))
+def _last(config: CompareConfig) -> slice:
+    """The last share of the steps."""
+    return slice(-int(np.ceil(config.late_share * config.steps)), None)
+
+
+def _late_share(config: CompareConfig) -> Callable[[Runs], Floats]:
+    """Late on, what each applicant was shown as a share of the best slate of the same candidates: [S, A]."""
+
+    def share(run: OnlineRun) -> Floats:
+        shown, best = (values[_last(config)].sum(axis=0, dtype=np.float64) for values in (run.chances, run.best))
+        return np.asarray(shown / best)
+
+    return lambda runs: _stacked(runs, share)
 
 
 def _gain(each: Contestant, own: Mapping[Contestant, Runs], figure: Callable[[Runs], Floats]) -> Difference | None:
@@ -157,7 +169,7 @@ def _gap(runs: Sequence[OnlineRun], reached: Sequence[Mapping[str, float | None]
 
 def _cells(world: World, there: Mapping[Contestant, Runs], config: CompareConfig) -> list[Cell]:
     """The map's cells of one world, by rising budget."""
-    late, cells = _late(config), []
+    late, cells = _late_share(config), []
     for labels in sorted({each.labels for each in there}):
         # Each arm as it is with so many labels: before the first, llm is a baseline and hybrid a cosine.
         arms = {each.kind: runs for each, runs in there.items() if each.labels == labels or not each.labels}

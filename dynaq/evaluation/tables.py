@@ -38,14 +38,13 @@ def earned(rows: Sequence[Row]) -> str:
 def gained(rows: Sequence[Row]) -> str:
     """What they earn beyond the agent without a warm start."""
     return table(
-        ["agent", "gain", "p (Holm)", "probability of improvement", "late gain"],
+        ["agent", "gain", "p (Holm)", "probability of improvement"],
         (
             [
                 _agent(row),
                 _difference(row.gain),
                 _p(row.adjusted),
                 f"{row.gain.improvement:.2f}",
-                _difference(row.late_gain),
             ]
             for row in rows
             if row.gain
@@ -56,8 +55,11 @@ def gained(rows: Sequence[Row]) -> str:
 def ranked(rows: Sequence[Row]) -> str:
     """What they miss, and how well they rank the whole panel."""
     return table(
-        ["agent", "cumulative", "regret", "NDCG@10 at launch", "NDCG@10 at the end"],
-        ([_agent(row), interval(row.cumulative, ".1f"), *map(interval, (row.regret, *row.ndcg))] for row in rows),
+        ["agent", "cumulative", "regret", "late, of the best", "NDCG@10 at launch", "NDCG@10 at the end"],
+        (
+            [_agent(row), interval(row.cumulative, ".1f"), *map(interval, (row.regret, row.late_share, *row.ndcg))]
+            for row in rows
+        ),
     )
 
 
@@ -143,9 +145,15 @@ def late(rows: Sequence[Row]) -> str:
     """Whether a lead lasts, or intervals cross."""
     baseline = next((row for row in rows if row.contestant.kind == "baseline"), None)
     return table(
-        ["agent", "late", "late gain", "late on", "band above the baseline until"],
+        ["agent", "late, of the best, to the baseline", "late on", "band above the baseline until"],
         (
-            [_agent(row), interval(row.late), _difference(row.late_gain), _crossed(row), apart_until(row, baseline)]
+            [
+                _agent(row),
+                interval(row.late_share),
+                _difference(row.late_gain),
+                _crossed(row),
+                apart_until(row, baseline),
+            ]
             for row in rows
             if baseline and row is not baseline
         ),
@@ -189,7 +197,7 @@ def map_table(cells: Sequence[Cell]) -> str:
 
 
 def map_late(cells: Sequence[Cell]) -> str:
-    """Late gains over the baseline at the largest budget, by agreement."""
+    """Late shares of the best beyond the baseline's at the largest budget, by agreement."""
     largest = max(cell.labels for cell in cells)
     last = sorted((cell for cell in cells if cell.labels == largest), key=lambda cell: -cell.world.level)
     arms = list(last[0].late)

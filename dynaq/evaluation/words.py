@@ -91,10 +91,10 @@ def _lead(study: Study, first: Row, second: Row) -> Estimate:
 def _late(row: Row) -> str:
     name, late = row.contestant.kind, row.late_gain.difference if row.late_gain else NONE
     if late.low > 0:
-        return f"{name} still leads by {interval(late, '+.3f')}"
+        return f"{name} still leads by {interval(late, '+.3f')} of the best slate's worth"
     if late.high < 0:
-        return f"{name} has fallen behind ({interval(late, '+.3f')})"
-    return f"{name} and the baseline have met ({interval(late, '+.3f')})"
+        return f"{name} has fallen behind ({interval(late, '+.3f')} of the best slate's worth)"
+    return f"{name} and the baseline have met ({interval(late, '+.3f')} of the best slate's worth)"
 
 
 def _price(study: Study, top: Sequence[Row]) -> str:

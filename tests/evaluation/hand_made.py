@@ -99,6 +99,7 @@ def _row(each: Contestant, gain: float, late: float, adjusted: Mapping[str, floa
         jump_start=estimate(start, 0.011),
         average=estimate(average),
         late=estimate(end, 0.012),
+        late_share=estimate(end / 0.6, 0.02),
         middle=estimate(average + 0.001, 0.009),
         regret=estimate(0.6 - average, 0.008),
         cumulative=estimate(average * STEPS, HALF * STEPS),

@@ -93,7 +93,7 @@ def test_the_configuration_beside_it_repeats_the_night(night: Night, directory: 
 
 def test_every_number_of_the_agents_is_told(night: Night, text: str) -> None:
     for row in four(night.study, GAMMA):
-        estimates = [row.jump_start, row.average, row.middle, row.late, row.regret, *row.ndcg]
+        estimates = [row.jump_start, row.average, row.middle, row.late, row.late_share, row.regret, *row.ndcg]
         differences = [each.difference for each in (row.gain, row.late_gain) if each]
         told = [f"{each.mean:.3f} [{each.low:.3f}, {each.high:.3f}]" for each in estimates]
         told += [f"{each.mean:+.3f} [{each.low:+.3f}, {each.high:+.3f}]" for each in differences]
@@ -187,6 +187,7 @@ def test_the_figures_are_numbers_only_and_the_same_again(night: Night, directory
     assert json.loads(figures_json(unknown))["rows"]["baseline-g0.3-n0"]["diversity"] is None
 
 
+LATE = "of the best slate's worth"
 UNIT = "interactions per job shown more than without a warm start (p adjusted by Holm)"
 
 
@@ -197,7 +198,7 @@ UNIT = "interactions per job shown more than without a warm start (p adjusted by
             {"cosine": 0.2},
             {},
             f"cosine is the one warm start that pays: cosine +0.200 [+0.190, +0.210] (p < 0.001) {UNIT};"
-            " late on, cosine still leads by +0.100 [+0.090, +0.110]; it needs no paid label.",
+            f" late on, cosine still leads by +0.100 [+0.090, +0.110] {LATE}; it needs no paid label.",
         ),
         (
             {
@@ -210,7 +211,7 @@ UNIT = "interactions per job shown more than without a warm start (p adjusted by
             {"hybrid": 0.001},
             "hybrid pays most, +0.100 [+0.090, +0.110] ahead of cosine: hybrid +0.300 [+0.290, +0.310] (p < 0.001),"
             f" cosine +0.200 [+0.190, +0.210] (p < 0.001) {UNIT}; late on, hybrid and the baseline have met"
-            " (+0.001 [-0.009, +0.011]); the price is 5,000 paid labels an agent, and the difference to 1,000,"
+            f" (+0.001 [-0.009, +0.011] {LATE}); the price is 5,000 paid labels an agent, and the difference to 1,000,"
             " +0.005 [-0.005, +0.015], may be none.",
         ),
         (
@@ -218,8 +219,8 @@ UNIT = "interactions per job shown more than without a warm start (p adjusted by
             {"llm": -0.05},
             "llm and cosine tie at the top, +0.005 [-0.005, +0.015] between the first two:"
             " llm +0.205 [+0.195, +0.215] (p < 0.001), cosine +0.200 [+0.190, +0.210] (p < 0.001)"
-            f" {UNIT}; late on, llm has fallen behind (-0.050 [-0.060, -0.040]) and cosine still leads by"
-            " +0.100 [+0.090, +0.110]; cosine is the cheapest of them and needs no paid label.",
+            f" {UNIT}; late on, llm has fallen behind (-0.050 [-0.060, -0.040] {LATE}) and"
+            f" cosine still leads by +0.100 [+0.090, +0.110] {LATE}; cosine is the cheapest of them and needs no paid label.",
         ),
         (
             {"cosine": 0.004, "llm": -0.05},
