@@ -220,7 +220,8 @@ UNIT = "interactions per job shown more than without a warm start (p adjusted by
             "llm and cosine tie at the top, +0.005 [-0.005, +0.015] between the first two:"
             " llm +0.205 [+0.195, +0.215] (p < 0.001), cosine +0.200 [+0.190, +0.210] (p < 0.001)"
             f" {UNIT}; late on, llm has fallen behind (-0.050 [-0.060, -0.040] {LATE}) and"
-            f" cosine still leads by +0.100 [+0.090, +0.110] {LATE}; cosine is the cheapest of them and needs no paid label.",
+            f" cosine still leads by +0.100 [+0.090, +0.110] {LATE}; cosine is the cheapest of them and needs no paid"
+            " label.",
         ),
         (
             {"cosine": 0.004, "llm": -0.05},
