@@ -23,7 +23,7 @@ import yaml
 from dynaq.config import Config
 from dynaq.config_file import load_config
 from dynaq.errors import ConfigError, DynaqError
-from dynaq.llm.endpoint import resolve_endpoint
+from dynaq.llm.endpoint import resolve_endpoint, resolve_judge
 from dynaq.processes import death_pact
 from flows.servers import answers, mlflow_server, prefect_server
 
@@ -44,6 +44,7 @@ def main(arguments: list[str]) -> int:
             _show_pages(config)
         else:
             resolve_endpoint()  # half an LLM in the environment is said before anything starts
+            resolve_judge()
             with _prefect_api(config) as api:
                 return _supervise([options.flow, options.config, json.dumps(overrides)], api)
     except DynaqError as error:

@@ -15,7 +15,7 @@ from dynaq.config import Config
 from dynaq.config_file import load_config
 from dynaq.data.connection import open_database
 from dynaq.data.snapshot import open_snapshot
-from dynaq.errors import ArtifactError, LabelError
+from dynaq.errors import ArtifactError, InputError, LabelError, TransientError
 from dynaq.evaluation.champion import Decision
 from dynaq.evaluation.contestants import Contestant
 from dynaq.evaluation.field import Entry, Field
@@ -94,7 +94,7 @@ def _panel(config: Config, snapshot: Path, field: Field, day: str) -> Path:
         try:
             with stand_in_server() as stand_in:
                 return draw_panel(config, snapshot, stand_in, f"evaluator {day}", labelled=True)
-        except LabelError as error:
+        except (LabelError, TransientError) as error:
             log.warning("no market is dialled towards the LLM tonight: %s", error)
     return draw_panel(config, snapshot, None, "", labelled=False)
 
@@ -118,7 +118,7 @@ def _title_match(config: Config, snapshot: Path, panel: Path, field: Field, chal
         if champion is None:
             return TitleMatch(online, None, "")
         return TitleMatch(online + _run(config, snapshot, panel, [field.contender("champion", champion)]), champion, "")
-    except ArtifactError as error:
+    except (ArtifactError, InputError) as error:
         get_run_logger().warning("the champion cannot be used: %s", error)
         return TitleMatch(online, None, str(error))
 

@@ -9,6 +9,8 @@ from prefect import flow
 
 from dynaq.config_file import load_config
 from dynaq.data.connection import open_database
+from dynaq.data.snapshot import open_snapshot
+from dynaq.evaluation.panel import check_panel
 from flows.compare import compare_arms
 from flows.extract import extract
 from flows.finetune import finetune
@@ -35,6 +37,7 @@ def nightly(config: str = "configs/demo.yaml", overrides: dict[str, Any] | None 
                 ingest(config, overrides)
         with night.timed("extract"):
             snapshot = extract(config, overrides)
+        check_panel(settings, open_snapshot(snapshot))
         with night.timed("pretrain"):
             pretrain(config, overrides, snapshot)
         with night.timed("finetune"):

@@ -30,6 +30,7 @@ def draw_panel(config: Config, snapshot: Path, stand_in: str | None, account: st
     if not labelled:
         return make_panel(config, opened, None, {})
     asked = what_is_asked(config, opened, feedback_endpoint(stand_in).provenance)
+    asked |= {"values": config.llm.values.model_dump(), "missing": config.llm.max_missing_share}
     with (
         open_database(config.mongo, config.work_path) as database,
         open_labeller(config, opened, database, stand_in, account, share=1.0) as labeller,

@@ -12,7 +12,7 @@ from dynaq.data.connection import open_database
 from dynaq.data.labels import LabelStore
 from dynaq.data.ledger import Ledger
 from dynaq.data.snapshot import open_snapshot
-from dynaq.errors import InputError, MissingDependencyError
+from dynaq.errors import InputError, LabelError, MissingDependencyError, TransientError
 from dynaq.evaluation.contestants import Contestant
 from dynaq.evaluation.counterfactual import Swing
 from dynaq.evaluation.fairness import changed_states, swings
@@ -28,7 +28,8 @@ from tasks.retry import RETRY
 @task(**RETRY)
 def grade_lists(config: Config, snapshot: Path) -> list[Path]:
     """Lists to be ranked: of the file of ``relevance``, and of the judge; returns their directories."""
-    opened, found = open_snapshot(snapshot), []
+    opened, log = open_snapshot(snapshot), logging.getLogger("dynaq")
+    found: list[Path] = []
     if config.relevance:
         found.append(lists_from_file(config, opened))
     if config.judge and (endpoint := resolve_judge()):
@@ -39,9 +40,12 @@ def grade_lists(config: Config, snapshot: Path) -> list[Path]:
         ):
             store, ledger = LabelStore(database[config.mongo.collections.labels]), config.mongo.collections.spending
             budget = Budget(settings, Ledger(database[ledger], f"{ACCOUNT} {endpoint.provenance}"))
-            found.append(lists_from_judge(config, opened, Labeller(store, client, settings, budget)))
+            try:
+                found.append(lists_from_judge(config, opened, Labeller(store, client, settings, budget)))
+            except (InputError, LabelError, TransientError) as error:  # a second opinion is not worth a night
+                log.warning("the judge was not heard: %s", error)
     elif config.judge:
-        logging.getLogger("dynaq").warning("judge is configured, but no DYNAQ_JUDGE_MODEL is set: nothing was judged")
+        log.warning("judge is configured, but no DYNAQ_JUDGE_MODEL is set: nothing was judged")
     return found
 
 
@@ -72,8 +76,7 @@ def measure_fairness(
         log.warning("fairness is not measured: a counterfactual state with a history is not defined")
         return []
     try:
-        states = changed_states(config, opened, panel, MiniLM())
+        return swings(config, opened, panel, changed_states(config, opened, panel, MiniLM()), starts)
     except (InputError, MissingDependencyError) as error:
         log.warning("fairness is not measured: %s", error)
         return []
-    return swings(config, opened, panel, states, starts)

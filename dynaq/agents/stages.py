@@ -106,7 +106,8 @@ def finetune(config: Config, snapshot: Snapshot, arm: Arm, reward: LLMFeedback, 
             )
             curves = curves.followed_by(more) if curves else more
             manifest = _manifest(config, snapshot, arm, "finetune", rewards, steps_before + curves.gradient_steps)
-            manifest = manifest.model_copy(update={"labels": reward.labels_used, "cost": reward.cost()})
+            paid = {"labels": reward.labels_used, "cost": reward.cost()}
+            manifest = manifest.model_copy(update={**paid, "config": {**manifest.config, "weight": weight}})
             save_checkpoint(target, learned(agent), manifest, json_curves(curves))
     return targets
 
@@ -203,7 +204,7 @@ def _manifest(
         labels=0,
         cost={},
         gradient_steps=gradient_steps,
-        config={"agent": _agent_config(config, arm), **sections},
+        config={"agent": _agent_config(config, arm), "seed_of_split": config.seed, **sections},
     )
 
 

@@ -15,7 +15,7 @@ from dynaq.evaluation.contestants import Contestant
 from dynaq.evaluation.metrics import Estimate
 from dynaq.evaluation.online import OnlineRun
 from dynaq.evaluation.statistics import paired
-from dynaq.evaluation.study import Study
+from dynaq.evaluation.study import LEVEL, Study
 
 
 @dataclass(frozen=True)
@@ -61,13 +61,15 @@ def decide(challenger: str, difference: Estimate | None, margin: float, *, same_
 
 
 def find_winner(study: Study, gamma: float) -> Contestant | None:
-    """The agent that earned most at a discount; None if it did not earn more than the baseline.
+    """The agent that earned most at a discount; None if it is not shown to earn more than the baseline.
 
-    More: the 95% interval of the paired difference lies above zero.
+    Shown: the 95% interval of the paired difference lies above zero, and its p-value is at most 0.05 after Holm's
+    correction, as in the report's verdict.
     """
     rows = [row for row in study.rows if row.contestant.kind in WARM_STARTS and row.contestant.gamma == gamma]
     best = max(rows, key=lambda row: row.average.mean)
-    return best.contestant if best.gain and best.gain.difference.low > 0 else None
+    shown = best.gain and best.gain.difference.low > 0 and best.adjusted is not None and best.adjusted <= LEVEL
+    return best.contestant if shown else None
 
 
 def lead_over_champion(runs: Sequence[OnlineRun]) -> Estimate | None:

@@ -22,6 +22,7 @@ from dynaq.evaluation.counterfactual import Swing, counterfactual_states, measur
 from dynaq.evaluation.counterfactual_words import NAME_PAIRS, SAME_GENDER_PAIRS, named, reword, swap
 from dynaq.evaluation.online import base_chances
 from dynaq.evaluation.panel import Panel, read_panel
+from dynaq.evaluation.ranking import TOP
 from dynaq.evaluation.starts import starting
 from dynaq.mdp.features import FeatureSpace
 from dynaq.protocols import Encoder
@@ -83,7 +84,9 @@ def swings(
                 def score(given: Floats, learner: object = learner) -> Floats:
                     return _scores(learner, space, given, read)
 
-                found.append((contestant.name, what, measure(score, before, after, worth=worth)))
+                found.append(
+                    (contestant.name, what, measure(score, before, after, k=min(TOP, len(read.jobs)), worth=worth))
+                )
     return found
 
 

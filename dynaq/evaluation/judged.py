@@ -58,13 +58,6 @@ class SameForAll:
         return self._scores[jobs]
 
 
-def judge(
-    arms: Mapping[str, Recommender], lists: Lists, seed: int = 0, against: Sequence[str] = ("raw cosine", "random")
-) -> list[ArmRelevance]:
-    """Rank all lists by all arms; see `compare`."""
-    return compare({name: ranked(arm, lists, name) for name, arm in arms.items()}, seed, against)
-
-
 def compare(
     arms: Mapping[str, Mapping[Metric, Floats]], seed: int = 0, against: Sequence[str] = ("raw cosine", "random")
 ) -> list[ArmRelevance]:

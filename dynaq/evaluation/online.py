@@ -28,7 +28,7 @@ from dynaq.evaluation.dial import agreement, dialled
 from dynaq.evaluation.environment import OnlineEnvironment
 from dynaq.evaluation.hidden import HiddenUtilities
 from dynaq.evaluation.market import Market
-from dynaq.evaluation.panel import Panel, read_panel
+from dynaq.evaluation.panel import Panel, candidates_without_repeats, read_panel
 from dynaq.evaluation.profile import profile
 from dynaq.evaluation.starts import Start, starting
 from dynaq.evaluation.traits import MarketTraits, Side, read_traits
@@ -87,12 +87,7 @@ def run_online(
     read = read_panel(panel)
     market, chosen, utilities = open_market(config, snapshot, read, world, seed)
     online = config.compare
-    n = min(config.agent.candidates, len(read.jobs) - online.steps * config.agent.slate)
-    if n < config.agent.slate + 1:
-        raise ArtifactError(
-            f"{len(read.jobs)} jobs are held out, too few for {online.steps} steps without repeats: raise split.jobs"
-            " and compare.jobs, or lower compare.steps"
-        )
+    n = candidates_without_repeats(config, len(read.jobs))
     with one_thread():
         environment = OnlineEnvironment(market, read.applicants[chosen], read.jobs, n, config.agent.slate)
         begun = starting(config, snapshot, read, contestant, seed, start, environment)

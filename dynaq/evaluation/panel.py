@@ -21,7 +21,7 @@ from dynaq.agents.stages import split_of
 from dynaq.artifacts import code_version, inputs_key, publish
 from dynaq.config import Config
 from dynaq.data.snapshot import Snapshot
-from dynaq.errors import ArtifactError
+from dynaq.errors import ArtifactError, InputError
 from dynaq.protocols import RewardSource
 from dynaq.rewards.cosine import CosineReward
 
@@ -46,6 +46,30 @@ class Panel:
     rewards: dict[str, NDArray[np.float32]]
     missing: dict[str, int]
     path: Path
+
+
+def candidates_without_repeats(config: Config, jobs: int) -> int:
+    """How many candidates there are at every step, however often an applicant interacts: at most ``agent.candidates``.
+
+    Args:
+        config: steps and slates.
+        jobs: of the market.
+
+    Raises:
+        InputError: too few are left for a choice.
+    """
+    n = min(config.agent.candidates, jobs - config.compare.steps * config.agent.slate)
+    if n < config.agent.slate + 1:
+        raise InputError(
+            f"{jobs} jobs are held out, too few for {config.compare.steps} steps without repeats: raise split.jobs and"
+            " compare.jobs, or lower compare.steps"
+        )
+    return n
+
+
+def check_panel(config: Config, snapshot: Snapshot) -> None:
+    """Raise InputError before anything is trained where too few jobs are held out to compare on."""
+    candidates_without_repeats(config, min(config.compare.jobs, len(split_of(config, snapshot).held_out_jobs)))
 
 
 class PanelReward:

@@ -103,7 +103,7 @@ class Lists:
             others = np.setdiff1d(np.arange(len(job_keys)), np.union1d(graded, seen))
             drawn = others[np.argsort(turns[others])[:negatives]]
             row = np.concatenate([graded, drawn])
-            shuffled = np.argsort(turns[row])
+            shuffled = np.argsort(bits(keys[applicant], job_keys[row], seed, 1))  # not the draw's own hash
             rows.append(row[shuffled])
             graded_rows.append(np.concatenate([grades.grades[own], np.zeros(len(drawn), np.float32)])[shuffled])
         lengths = np.array([len(row) for row in rows])

@@ -107,6 +107,12 @@ def _warnings(night: Night) -> list[str]:
         lines.append(f"The LLM labels come from **{RULE_SIM}**, a rule-based stand-in, not from an LLM.")
     if night.config.agent.features in ("cosine", "residual"):
         lines.append("Every agent has the cosine inside (agent.features), the baseline too: it is then no cold start.")
+    pilot = night.config.agent.hand_over.pilot
+    if waiting := [labels for labels in lineup.budgets(night.study, night.config.agent.gamma) if labels <= pilot]:
+        lines.append(
+            f"hybrid with {words.listed([str(each) for each in waiting])} labels is the cosine still: it learns after a"
+            f" pilot of {pilot} answers (agent.hand_over.pilot)."
+        )
     if not night.trusted:
         lines.append(f"The LLM labels did not pass their audit. {escape(plain(night.audit))}")
     return lines

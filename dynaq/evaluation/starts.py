@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from dynaq.agents.arms import Arm
@@ -84,21 +85,21 @@ def starting(
     digest = None if contestant.kind in ("champion", "challenger") else snapshot.manifest.digest
     read = load_checkpoint(checkpoint, digest) if checkpoint else None
     if contestant.kind in (*AGENTS, "champion", "challenger"):
-        agent = _agent(config, snapshot, contestant, seed, read)
+        agent, steps = _agent(config, snapshot, contestant, seed, read), None
     elif contestant.kind == "no planning":
-        agent = _without_planning(config, snapshot, contestant, seed, _present(read))
+        agent, steps = _without_planning(config, snapshot, contestant, seed, _present(read))
     else:
         return _policy(config, snapshot, panel, contestant, seed, read, environment)
     agent.sampler = CandidateSampler(len(panel.jobs), config.agent.candidates, torch.from_numpy(panel.jobs))
     agent.start_phase(INTERACTION)
-    return _start(agent, read)
+    return _start(agent, read, steps)
 
 
 def _agent(config: Config, snapshot: Snapshot, contestant: Contestant, seed: int, read: Checkpoint | None) -> DynaQ:
     """A Dyna-Q agent with the weights of its checkpoint, if it has any."""
     gamma = contestant.gamma
     if contestant.kind in ("champion", "challenger"):  # whatever tonight's configuration is
-        trained = AgentConfig.model_validate(_present(read).manifest.config["agent"])
+        trained = _trained_as(_present(read), config)
         config, gamma = config.model_copy(update={"agent": trained}), trained.gamma
     agent = new_agent(config, snapshot, Arm("hybrid", gamma, seed))
     if read:
@@ -106,17 +107,23 @@ def _agent(config: Config, snapshot: Snapshot, contestant: Contestant, seed: int
     return agent
 
 
-def _without_planning(config: Config, snapshot: Snapshot, contestant: Contestant, seed: int, read: Checkpoint) -> DynaQ:
-    """The hybrid on the very labels that it has paid for, replaying them as often as it would have imagined others."""
+def _without_planning(
+    config: Config, snapshot: Snapshot, contestant: Contestant, seed: int, read: Checkpoint
+) -> tuple[DynaQ, int]:
+    """The hybrid on the very labels that it has paid for, replaying them as often as it would have imagined others.
+
+    Returns it and its gradient steps before launch.
+    """
     arm, labels = Arm("hybrid", contestant.gamma, seed), labels_of(read)
     agent = new_agent(config, snapshot, arm, ReplayAgent)
     cosine = load_checkpoint(pretrained_path(config, snapshot, arm), snapshot.manifest.digest)
     load_learned(agent, cosine.tensors, cosine.path.name)
     values, stage = config.llm.values, config.finetune
     agent.start_phase((values.apply, values.save, values.ignore))
-    a_step = stage.applicants_per_step * config.agent.slate
-    learn(agent, _Recorded(labels, a_step), len(labels.jobs) // a_step, stage.updates_per_step, lambda _: 0.0, seed)
-    return agent
+    steps = contestant.labels // (stage.applicants_per_step * config.agent.slate)  # as many as the hybrid has made
+    updates = max(1, round(read.manifest.config["weight"] * stage.updates_per_step))
+    curves = learn(agent, _Recorded(labels, steps), steps, updates, lambda _: 0.0, seed)
+    return agent, cosine.manifest.gradient_steps + curves.gradient_steps
 
 
 def _policy(
@@ -146,10 +153,12 @@ def _policy(
             learner = LinearBandit(space, k, seed)
         case _:
             learner = SupervisedRanker(space, k, seed)
-    if isinstance(learner, LinearBandit | SupervisedRanker) and read:
-        labels = labels_of(read)
-        learner.learn_labels(labels.applicants, labels.jobs, labels.rewards)
-    return _start(learner, read)
+    if not isinstance(learner, LinearBandit | SupervisedRanker) or read is None:
+        return _start(learner, read)
+    labels = labels_of(read)
+    learner.learn_labels(labels.applicants, labels.jobs, labels.rewards)
+    steps = learner.gradient_steps if isinstance(learner, SupervisedRanker) else 0
+    return _start(learner, read, steps, read.manifest.rewards[-1])
 
 
 class Optimum(RandomChoice):
@@ -170,20 +179,20 @@ class Optimum(RandomChoice):
 
 
 class _Recorded:
-    """Labels met again in the order they were paid for, each the only candidate of its applicant."""
+    """Labels met again in the order they were paid for, each the only candidate of its applicant.
 
-    def __init__(self, labels: Labels, a_step: int) -> None:
-        self._labels, self._a_step = labels, a_step
+    All of them, over the steps: where some answers were missing, a step has fewer.
+    """
 
-    def _rows(self, step: int) -> slice:
-        return slice(step * self._a_step, (step + 1) * self._a_step)
+    def __init__(self, labels: Labels, steps: int) -> None:
+        self._labels, self._rows = labels, torch.arange(len(labels.jobs)).tensor_split(steps)
 
     def observe(self, step: int) -> Observation:
-        rows = self._rows(step)
+        rows = self._rows[step]
         return Observation(self._labels.applicants[rows], self._labels.jobs[rows, None])
 
     def rewards(self, step: int, applicants: Tensor, jobs: Tensor) -> Tensor:
-        return self._labels.rewards[self._rows(step)]
+        return self._labels.rewards[self._rows[step]]
 
     def tensors(self) -> dict[str, Tensor]:
         return {}
@@ -201,15 +210,34 @@ def labels_of(checkpoint: Checkpoint) -> Labels:
     return Labels(kept.applicants, kept.jobs, kept.rewards)
 
 
+def _trained_as(read: Checkpoint, config: Config) -> AgentConfig:
+    """How a checkpoint's agent was configured, but for what tonight's market decides.
+
+    Raises:
+        ArtifactError: the configuration is of another version, or the split was another: it may have been trained on
+            who is held out tonight.
+    """
+    given = read.manifest.config
+    if (given.get("split"), given.get("seed_of_split")) != (config.split.model_dump(), config.seed):
+        raise ArtifactError(f"checkpoint {read.path.name} was trained on another split, perhaps on tonight's panel")
+    try:
+        trained = AgentConfig.model_validate(given["agent"])
+    except ValidationError:
+        raise ArtifactError(f"checkpoint {read.path.name} is of an agent that this version does not know") from None
+    return trained.model_copy(update={"slate": config.agent.slate, "candidates": config.agent.candidates})
+
+
 def _present(read: Checkpoint | None) -> Checkpoint:
     if read is None:
         raise ArtifactError("a contestant that builds on a checkpoint was given none: run the finetune flow first")
     return read
 
 
-def _start(learner: Learner, read: Checkpoint | None) -> Start:
+def _start(learner: Learner, read: Checkpoint | None, steps: int | None = None, taught: str | None = None) -> Start:
+    """``steps`` and ``taught`` where they are not those of the checkpoint: gradient steps, and the one reward."""
     if read is None:
         return Start(learner, {"labels": 0, "tokens": 0, "gradient_steps": 0}, [], None)
     tokens = read.manifest.cost.get("tokens_of_labels", 0)
-    before = {"labels": read.manifest.labels, "tokens": tokens, "gradient_steps": read.manifest.gradient_steps}
-    return Start(learner, before, read.manifest.rewards, read.path.name)
+    steps = read.manifest.gradient_steps if steps is None else steps
+    before = {"labels": read.manifest.labels, "tokens": tokens, "gradient_steps": steps}
+    return Start(learner, before, [taught] if taught else read.manifest.rewards, read.path.name)

@@ -10,6 +10,7 @@ from dynaq.evaluation.statistics import Difference
 from dynaq.evaluation.survival import Survival
 from dynaq.evaluation.world import World
 
+LEVEL = 0.05  # of a p-value at which a gain counts as shown
 FULL_SEEDS, FULL_APPLICANTS = 20, 100  # less than this is a quick look, and says so
 
 
@@ -26,7 +27,7 @@ class Row:
         regret: mean of what the best slate of the same candidates would have been expected to earn more, per step.
         cumulative: rewards of an applicant summed over all steps.
         gain, late_gain: of the average and of the late share to the baseline of the same discount; None for it.
-        adjusted: p-value of the gain after Holm's correction over all gains told.
+        adjusted: p-value of the gain after Holm's correction over the gains of all agents, budgets and discounts.
         times: threshold -> survival of "not there yet".
         ndcg: at launch and at the end, NDCG@10 over the panel's jobs.
         coverage, diversity, gini: at the end.
@@ -69,7 +70,7 @@ class Cell:
         world, labels: where.
         averages: of cosine, llm, hybrid and baseline; with 0 labels llm is the baseline and hybrid the cosine.
         best, second: the two that earned most.
-        lead: paired difference between them.
+        lead: paired difference between them, not corrected for the choice of the two nor for the number of cells.
         late: of every arm but the baseline, paired difference of its late share of the best to the baseline's.
     """
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from dynaq.errors import InputError
-from dynaq.evaluation.metrics import ROUNDING, Estimate, Floats, estimate
+from dynaq.evaluation.metrics import ROUNDING, Floats
 
 
 @dataclass(frozen=True)
@@ -55,28 +55,6 @@ def survival(times: Sequence[int | None], horizon: int) -> Survival:
         restricted_mean=float(1 + not_reached[:-1].sum()),  # nobody gets there before the first step
         reached_share=float(1 - not_reached[-1]),
     )
-
-
-def restricted_mean_difference(first: Sequence[int | None], second: Sequence[int | None], horizon: int) -> Estimate:
-    """Steps that first needs more than second within the horizon, and the 95% t-interval over seeds.
-
-    As every seed was watched to the horizon, the restricted mean is a plain mean of min(time, horizon), and its
-    difference is paired like any other.
-
-    Args:
-        first: times as in `survival`.
-        second: times of the same seeds in the same order.
-        horizon: steps observed, 1 or more.
-
-    Raises:
-        InputError: a time or horizon out of range, different numbers of seeds, or fewer than two.
-    """
-    one, other = _watched(first, horizon), _watched(second, horizon)
-    if len(one) != len(other):
-        raise InputError(
-            f"times to a threshold of {len(one)} and {len(other)} seeds cannot be paired: give the same seeds"
-        )
-    return estimate(one - other)
 
 
 def _watched(times: Sequence[int | None], horizon: int) -> Floats:

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 
 from dynaq.evaluation.lineup import budgets, four
 from dynaq.evaluation.metrics import Estimate
-from dynaq.evaluation.study import FULL_APPLICANTS, FULL_SEEDS, Cell, Row, Study
+from dynaq.evaluation.study import FULL_APPLICANTS, FULL_SEEDS, LEVEL, Cell, Row, Study
 
-LEVEL = 0.05  # of Holm's adjusted p-values
 NONE = Estimate(0.0, 0.0, 0.0)  # what a baseline gains over itself
 
 

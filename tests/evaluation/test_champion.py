@@ -5,8 +5,12 @@ from __future__ import annotations
 import pytest
 
 from dynaq.errors import InputError
-from dynaq.evaluation.champion import decide
+from dynaq.evaluation.champion import decide, find_winner, lead_over_champion
+from dynaq.evaluation.contestants import Contestant
 from dynaq.evaluation.metrics import Estimate
+from dynaq.evaluation.world import OWN, World
+from tests.evaluation.hand_made import GAMMA, study
+from tests.evaluation.test_summary import online_run
 
 
 def test_the_first_needs_no_lead() -> None:
@@ -47,3 +51,26 @@ def test_a_margin_that_is_none(margin: float) -> None:
 def test_without_an_interval_there_is_no_decision(low: float) -> None:
     with pytest.raises(InputError, match="without an interval there is no decision"):
         decide("hybrid", Estimate(0.03, low, 0.05), 0.01)
+
+
+def test_the_winner_is_the_best_that_is_shown_to_beat_the_baseline() -> None:
+    gains = {"cosine": 0.05, "hybrid": 0.02, "hybrid, 200 labels": 0.08}
+    best = find_winner(study(gains), GAMMA)
+    assert best is not None
+    assert best.name == "hybrid, 200 labels"
+    assert find_winner(study({"cosine": 0.004}), GAMMA) is None  # its interval includes 0
+    doubtful = find_winner(study({"cosine": 0.05}, adjusted={"cosine": 0.06}), GAMMA)
+    assert doubtful is None  # and so does Holm's correction of many
+
+
+def test_challenger_and_champion_are_paired_by_seed() -> None:
+    market = World(OWN)
+    runs = [
+        online_run(Contestant(kind, 0.3), seed, gain, market)  # type: ignore[arg-type]
+        for kind, gain in (("challenger", 0.2), ("champion", 0.15))
+        for seed in (3, 0, 2, 1)
+    ]
+    lead = lead_over_champion(runs)
+    assert lead is not None
+    assert (lead.mean, lead.low, lead.high) == pytest.approx((0.05, 0.05, 0.05), abs=1e-6)
+    assert lead_over_champion([run for run in runs if run.contestant.kind != "champion"]) is None

@@ -18,13 +18,13 @@ from dynaq.agents.stages import finetune, pretrain, split_of
 from dynaq.config import Config
 from dynaq.config_file import load_config
 from dynaq.data.snapshot import Snapshot
-from dynaq.errors import ArtifactError
+from dynaq.errors import ArtifactError, InputError
 from dynaq.evaluation import online
 from dynaq.evaluation.contestants import Contestant, contestants
 from dynaq.evaluation.online import OnlineRun, read_online, run_online
-from dynaq.evaluation.panel import make_panel, read_panel
+from dynaq.evaluation.panel import check_panel, make_panel, read_panel
 from dynaq.evaluation.similarity import similarity_reached
-from dynaq.evaluation.starts import labels_of
+from dynaq.evaluation.starts import labels_of, starting
 from dynaq.evaluation.world import OWN, World, worlds
 from dynaq.mdp.environment import Observation
 from dynaq.tracking.checkpoint import load_checkpoint
@@ -199,6 +199,39 @@ def test_who_learns_from_labels_is_given_those_that_the_hybrid_paid_for(
     assert set(all_of_them.jobs.tolist()) <= set(split_of(config, small_snapshot).training_jobs.tolist())
 
 
+def test_the_control_hears_every_label_in_as_many_steps_and_updates_as_the_hybrid(
+    small_snapshot: Snapshot, tmp_path: Path
+) -> None:
+    class Halting(Titles):
+        def __call__(self, applicants: Tensor, jobs: Tensor) -> Tensor:
+            return torch.where(jobs % 4 == 0, torch.nan, super().__call__(applicants, jobs))
+
+    config = configured(tmp_path, agent__planning__steps=0)
+    cosine, llm = pretrain(config, small_snapshot, Arm("cosine", 0.3, SEED)), Halting()
+    reward: Any = llm
+    *_, path = finetune(config, small_snapshot, Arm("hybrid", 0.3, SEED), reward, 0.5)
+    hybrid, before = (load_checkpoint(each, small_snapshot.manifest.digest) for each in (path, cosine))
+    assert len(labels_of(hybrid).jobs) < 60
+    panel = read_panel(make_panel(config, small_snapshot, None, {}))
+    control = starting(config, small_snapshot, panel, Contestant("no planning", 0.3, 60), SEED, path)
+    assert control.before["gradient_steps"] == hybrid.manifest.gradient_steps > before.manifest.gradient_steps
+    assert control.learner.earlier.size == len(labels_of(hybrid).jobs)  # type: ignore[attr-defined]
+    ranker = starting(config, small_snapshot, panel, Contestant("ranker", 0.3, 60), SEED, path)
+    assert ranker.provenance == ["llm:titles"]
+    assert ranker.before["gradient_steps"] == ranker.learner.gradient_steps > 0  # type: ignore[attr-defined]
+    assert (
+        starting(config, small_snapshot, panel, Contestant("bandit", 0.3, 60), SEED, path).before["gradient_steps"] == 0
+    )
+
+
+def test_a_champion_of_another_split_is_refused(
+    config: Config, small_snapshot: Snapshot, panel: Path, tuned: list[Path]
+) -> None:
+    elsewhere = configured(config.work_path, split__jobs=0.5)
+    with pytest.raises(ArtifactError, match="was trained on another split, perhaps on tonight's panel"):
+        starting(elsewhere, small_snapshot, read_panel(panel), Contestant("champion", 0.3), SEED, tuned[1])
+
+
 def test_the_challenger_is_the_checkpoint_whatever_the_seed(
     earned: dict[Contestant, OnlineRun], config: Config, small_snapshot: Snapshot, panel: Path, tuned: list[Path]
 ) -> None:
@@ -310,7 +343,9 @@ def test_a_damaged_run_is_refused(runs: Runs, tmp_path: Path, name: str, content
 
 def test_too_few_held_out_jobs_for_the_steps_are_named(small_snapshot: Snapshot, tmp_path: Path) -> None:
     config = configured(tmp_path, compare__steps=40)
-    with pytest.raises(ArtifactError, match=r"\d+ jobs are held out, too few for 40 steps without repeats"):
+    with pytest.raises(InputError, match=r"\d+ jobs are held out, too few for 40 steps without repeats"):
+        check_panel(config, small_snapshot)
+    with pytest.raises(InputError, match=r"\d+ jobs are held out, too few for 40 steps without repeats"):
         run_online(
             config, small_snapshot, make_panel(config, small_snapshot, None, {}), BASELINE, World(OWN), SEED, None
         )

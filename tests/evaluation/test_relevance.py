@@ -19,7 +19,7 @@ from dynaq.config.relevance import RelevanceConfig
 from dynaq.config_file import load_config
 from dynaq.data.snapshot import Snapshot
 from dynaq.errors import InputError
-from dynaq.evaluation.judged import SameForAll, compare, hit, judge, ndcg, permutation_test, ranked
+from dynaq.evaluation.judged import ArmRelevance, SameForAll, compare, hit, ndcg, permutation_test, ranked
 from dynaq.evaluation.relevance import Grades, Lists, popularity, read_grades, sample_pairs
 from tests.bench.views import applicants, split
 from tests.paths import ROOT
@@ -208,7 +208,11 @@ def test_arms_are_told_apart_by_what_they_rank_first(small_snapshot: Snapshot) -
         "right": Matrix(truth),
         "noise": Matrix(chance.normal(size=truth.shape)),
     }
-    found = {(row.arm, row.metric): row for row in judge(arms, lists)}
+
+    def judge() -> list[ArmRelevance]:
+        return compare({name: ranked(arm, lists, name) for name, arm in arms.items()})
+
+    found = {(row.arm, row.metric): row for row in judge()}
     assert len(found) == 8
     for metric in ("NDCG@10", "hit@10"):
         right, cosine, noise = (found[name, metric] for name in ("right", "raw cosine", "noise"))
@@ -220,14 +224,14 @@ def test_arms_are_told_apart_by_what_they_rank_first(small_snapshot: Snapshot) -
         assert cosine.p.keys() == {"random"}
     none = np.prod([(61 - i) / (63 - i) for i in range(10)])  # of 63 jobs two are relevant
     assert found["random", "hit@10"].mean == pytest.approx(1 - none)
-    assert judge(arms, lists) == judge(arms, lists)
+    assert judge() == judge()
 
 
 def test_what_cannot_be_judged(small_snapshot: Snapshot) -> None:
     lists = Lists.of(small_snapshot, graded(), 5, seed=0)
     random = SameForAll(np.zeros(80, np.float32))
     with pytest.raises(InputError, match="tested against raw cosine, which is not among random"):
-        judge({"random": random}, lists)
+        compare({"random": ranked(random, lists)})
     with pytest.raises(InputError, match="llm gives scores that are no finite numbers"):
         ranked(SameForAll(np.full(80, np.nan, np.float32)), lists, "llm")
     with pytest.raises(InputError, match="1 applicant has a relevant job"):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dynaq.errors import InputError
-from dynaq.evaluation.survival import restricted_mean_difference, survival
+from dynaq.evaluation.survival import survival
 
 
 def test_kaplan_meier_by_hand() -> None:
@@ -40,13 +40,6 @@ def test_all_and_none(times: list[int | None], curve: list[int], median: int | N
     assert found.reached_share == 1 - curve[-1]
 
 
-def test_restricted_means_are_compared_in_pairs() -> None:
-    # Steps watched: 2, 4, 10 and 4, 5, 10; differences -2, -1, 0: mean -1, sd 1, t(0.975, 2) = 4.302653.
-    found = restricted_mean_difference([2, 4, None], [4, 5, 10], horizon=10)
-    assert found.mean == pytest.approx(-1)
-    assert found.high == pytest.approx(-1 + 4.302653 / np.sqrt(3), abs=1e-6)
-
-
 def test_bad_times_are_named() -> None:
     with pytest.raises(InputError, match="seed row 1 is 7, it must be 1 to the horizon, 6, or None"):
         survival([2, 7], horizon=6)
@@ -58,5 +51,3 @@ def test_bad_times_are_named() -> None:
         survival([None, None], horizon=0)
     with pytest.raises(InputError, match="given for 1 seed, they need at least 2"):
         survival([2], horizon=6)
-    with pytest.raises(InputError, match="of 2 and 3 seeds cannot be paired"):
-        restricted_mean_difference([1, 2], [1, 2, 3], horizon=6)

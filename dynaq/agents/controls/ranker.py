@@ -83,6 +83,9 @@ class SupervisedRanker(Control):
         space: vectors of applicants and jobs.
         slate, seed: as of Control.
 
+    Attributes:
+        gradient_steps: made so far.
+
     Raises:
         InputError: the slate has no place, or no fields are paired.
     """
@@ -94,6 +97,7 @@ class SupervisedRanker(Control):
         self._space = space
         self.towers = TwoTowers(space)
         self.replay = ReplayBuffer(_CAPACITY)
+        self.gradient_steps = 0
         self._begin()
 
     def _begin(self) -> None:
@@ -120,6 +124,7 @@ class SupervisedRanker(Control):
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self._optimizer.step()
+        self.gradient_steps += 1
         return float(loss.detach())
 
     # --- before launch ------------------------------------------------------------------------------------------
