@@ -15,7 +15,7 @@ from dynaq.config import BudgetConfig, LLMConfig
 from dynaq.data.labels import LabelStore
 from dynaq.data.ledger import Ledger
 from dynaq.data.snapshot import Snapshot
-from dynaq.evaluation.judged import SameForAll, judge
+from dynaq.evaluation.judged import SameForAll, compare, ranked
 from dynaq.evaluation.relevance import Grades, Lists, sample_pairs
 from dynaq.llm.client import LabelClient
 from dynaq.llm.endpoint import rule_sim_endpoint
@@ -117,7 +117,8 @@ def test_arms_are_ranked_by_its_grades(small_snapshot: Snapshot, database: Datab
         def scores(self, applicants: Tensor, jobs: Tensor) -> Tensor:
             return cosine(applicants.repeat_interleave(jobs.shape[1]), jobs.flatten()).reshape(jobs.shape)
 
-    found = judge({"raw cosine": RawCosine(), "random": SameForAll(np.zeros(80, np.float32))}, lists)
+    arms = {"raw cosine": RawCosine(), "random": SameForAll(np.zeros(80, np.float32))}
+    found = compare({name: ranked(arm, lists) for name, arm in arms.items()})
     assert found[0].metric == "NDCG@10"
     assert found[0].mean > found[2].mean + 0.1
     assert found[0].p["random"] < 0.05
