@@ -76,7 +76,7 @@ def compare_arms(settings: Config, snapshot: Path, night: MLflowNight, day: str)
     with open_database(settings.mongo, settings.work_path) as database:
         labelling = Labelling(source, open_ledger(settings, opened, database, source, day).total(), audit)
     run_id = track_night(settings, night.run_id, outputs, labelling)
-    verdict = "No agent earned more than the baseline: nobody challenges the champion tonight."
+    verdict = "No agent is shown to earn more than the baseline: nobody challenges the champion tonight."
     if winner and challenger and run_id:
         decision = judge(settings, online, winner, challenger, title.champion) if not title.fault else None
         verdict = crown(settings, run_id, decision or Decision(False, f"the champion was not met: {title.fault}"))

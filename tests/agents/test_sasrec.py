@@ -183,6 +183,7 @@ def skill(space: FeatureSpace, learnt: Events, unseen: Events, remembers: bool, 
         return float(1 - F.mse_loss(network(applicants, jobs, before), expected) / expected.var())
 
 
+@pytest.mark.slow
 def test_a_memory_wins_where_interests_drift_and_does_not_lose_where_they_stay() -> None:
     gains: dict[float, list[float]] = {0.0: [], 1.0: []}
     for drift, gain in gains.items():

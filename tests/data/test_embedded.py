@@ -111,6 +111,7 @@ def stranger(port: int) -> Iterator[None]:
             thread.join()
 
 
+@pytest.mark.slow
 def test_the_server_outlives_its_starter_and_ends_with_its_last_client(client: Client) -> None:
     first, second = client(), client()
     assert first.stdout is not None
@@ -177,6 +178,7 @@ def test_a_deleted_directory_ends_its_server_and_gets_a_new_one(impatient: Mongo
             assert_ends(old, within_s=2)  # at once, for it could write over the new one's files
 
 
+@pytest.mark.slow
 def test_a_restart_keeps_the_port_or_takes_another_one(
     mongo_config: MongoConfig, impatient: MongoConfig, tmp_path: Path
 ) -> None:

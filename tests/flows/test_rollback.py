@@ -21,6 +21,7 @@ from tasks.champion import crown
 from tests.paths import BASE_CONFIG, ROOT
 
 
+@pytest.mark.slow
 def test_one_command_takes_the_champion_back(prefect_api: str, tmp_path: Path) -> None:
     config = load_config(BASE_CONFIG, {"workdir": str(tmp_path)})
     tracker = Tracker(config)
