@@ -47,7 +47,7 @@ def calls_of(config: Config, snapshot: Snapshot) -> Calls:
 def content(results: dict[Any, list[Path]]) -> dict[str, bytes]:
     """Every byte of the results, by file."""
     return {
-        f"{path.name}/{name}": (path / name).read_bytes()
+        f"{path.parent.name}/{path.name}/{name}": (path / name).read_bytes()
         for paths in results.values()
         for path in paths
         for name in ("run.npz", "run.json")
