@@ -55,6 +55,15 @@ def publish(target: Path) -> Iterator[Path]:
 
 
 @contextmanager
+def readable(what: str, path: Path) -> Iterator[None]:
+    """Read what was published; raises ArtifactError, whatever a missing or damaged file raises inside."""
+    try:
+        yield
+    except Exception as error:  # archives raise all kinds
+        raise ArtifactError(f"{what} {path} cannot be read ({error}); delete the directory to repeat it") from None
+
+
+@contextmanager
 def staged(root: Path) -> Iterator[Path]:
     """A fresh directory under root, gone afterwards unless renamed; what dead runs left there is removed first."""
     directory = root / "@".join([_ASIDE, socket.gethostname(), str(os.getpid()), secrets.token_hex(4)])

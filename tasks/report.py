@@ -11,12 +11,12 @@ import numpy as np
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
 
-from dynaq.agents.arms import Arm
+from dynaq.agents.arms import WARM_STARTS, Arm
 from dynaq.artifacts import code_version, publish
 from dynaq.config import Config
 from dynaq.data.ledger import Spent
 from dynaq.data.snapshot import open_snapshot
-from dynaq.evaluation.contestants import AGENTS, Contestant
+from dynaq.evaluation.contestants import Contestant
 from dynaq.evaluation.counterfactual import Swing
 from dynaq.evaluation.graded import read_lists, relevance_table
 from dynaq.evaluation.night import Night
@@ -25,7 +25,7 @@ from dynaq.evaluation.panel import read_panel
 from dynaq.evaluation.report import write_report
 from dynaq.evaluation.similarity import SimilarityReached
 from dynaq.evaluation.study import Study
-from dynaq.evaluation.summary import summarise
+from dynaq.evaluation.summary import late_steps, summarise
 from dynaq.evaluation.training import label_cost, training_curves_of, training_figure
 from dynaq.evaluation.world import OWN
 from dynaq.rewards.audit import Audit
@@ -140,9 +140,9 @@ def track_night(config: Config, run_id: str, outputs: Outputs, labels: Labelling
 
 def _track_run(tracker: Tracker, config: Config, night: str, outputs: Outputs, run: OnlineRun) -> str:
     """One child run: its figures and curves, and for an agent the checkpoint that it started from; returns its id."""
-    contestant, late = run.contestant, int(np.ceil(config.compare.late_share * config.compare.steps))
+    contestant = run.contestant
     snapshot, start = open_snapshot(outputs.snapshot), None
-    if run.start is not None and contestant.kind in (*AGENTS, "challenger"):
+    if run.start is not None and contestant.kind in (*WARM_STARTS, "challenger"):
         start = config.work_path / "checkpoints" / run.start
     rewards = run.rewards.mean(axis=1, dtype=np.float64)
     return tracker.log_child(
@@ -163,7 +163,7 @@ def _track_run(tracker: Tracker, config: Config, night: str, outputs: Outputs, r
             "average_reward": float(rewards.mean()),
             "cumulative_reward": float(rewards.sum()),
             "jump_start": float(rewards[: config.compare.window].mean()),
-            "late_performance": float(rewards[-late:].mean()),
+            "late_performance": float(rewards[late_steps(config.compare)].mean()),
             "regret": float((run.best - run.chances).mean(dtype=np.float64)),
             **{name: float(value) for name, value in run.before.items()},
         },

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
-from dynaq.agents.arms import Arm
+from dynaq.agents.arms import Arm, WarmStart
 
-Agent = Literal["cosine", "llm", "hybrid", "baseline"]
 Control = Literal[
     "optimum", "random", "popularity", "raw cosine", "bandit", "ranker", "no planning", "challenger", "champion"
 ]
-AGENTS: tuple[Agent, ...] = get_args(Agent)
-CONTROLS: tuple[Control, ...] = get_args(Control)
 
 
 @dataclass(frozen=True)
@@ -27,7 +24,7 @@ class Contestant:
         labels: questions to the LLM before launch.
     """
 
-    kind: Agent | Control
+    kind: WarmStart | Control
     gamma: float
     labels: int = 0
 
@@ -51,7 +48,7 @@ class Contestant:
 
 def agents(gamma: float, budgets: list[int]) -> list[Contestant]:
     """The four agents at a discount: without labels, and at each of the budgets."""
-    tuned: list[Agent] = ["llm", "hybrid"]
+    tuned: list[WarmStart] = ["llm", "hybrid"]
     return [
         Contestant("baseline", gamma),
         Contestant("cosine", gamma),

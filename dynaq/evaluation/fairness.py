@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 from dynaq.agents.dyna_q import DynaQ
 from dynaq.agents.maxima import fresh_values
 from dynaq.agents.stages import one_thread
-from dynaq.artifacts import code_version, inputs_key, publish
+from dynaq.artifacts import code_version, inputs_key, publish, readable
 from dynaq.config import Config
 from dynaq.data.snapshot import Snapshot
-from dynaq.errors import ArtifactError
 from dynaq.evaluation.contestants import Contestant
 from dynaq.evaluation.counterfactual import Swing, counterfactual_states, measure
 from dynaq.evaluation.counterfactual_words import NAME_PAIRS, SAME_GENDER_PAIRS, named, reword, swap
@@ -109,8 +108,5 @@ def _scores(learner: object, space: FeatureSpace, states: Floats, panel: Panel) 
 
 
 def _read(path: Path) -> States:
-    try:
-        with (path / "states.npz").open("rb") as file, np.load(file) as arrays:
-            return dict(arrays)
-    except Exception as error:  # whatever a damaged archive raises
-        raise ArtifactError(f"{path} cannot be read ({error}); delete the directory to repeat it") from None
+    with readable("states", path), (path / "states.npz").open("rb") as file, np.load(file) as arrays:
+        return dict(arrays)

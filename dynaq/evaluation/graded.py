@@ -12,10 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynaq.agents.stages import one_thread, split_of
-from dynaq.artifacts import code_version, inputs_key, publish
+from dynaq.artifacts import code_version, inputs_key, publish, readable
 from dynaq.config import Config
 from dynaq.data.snapshot import Snapshot
-from dynaq.errors import ArtifactError
 from dynaq.evaluation.contestants import Contestant
 from dynaq.evaluation.judged import ArmRelevance, Metric, SameForAll, compare, ranked
 from dynaq.evaluation.panel import read_panel
@@ -104,13 +103,11 @@ def read_lists(path: Path) -> GradedLists:
     Raises:
         ArtifactError: the directory is missing or damaged.
     """
-    try:
+    with readable("lists", path):
         with (path / "lists.npz").open("rb") as file, np.load(file) as arrays:
             kept = dict(arrays)
         popular = kept.pop("popularity", None)
         return GradedLists(json.loads((path / "title.json").read_text()), Lists(**kept), popular, path)
-    except Exception as error:  # whatever a damaged archive raises
-        raise ArtifactError(f"{path} cannot be read ({error}); delete the directory to repeat it") from None
 
 
 def takes_part(contestant: Contestant, gamma: float) -> bool:
@@ -158,11 +155,8 @@ def relevance_table(lists: Path, results: Mapping[Contestant, Sequence[Path]]) -
     for contestant, paths in results.items():
         values: dict[Metric, list[Floats]] = defaultdict(list)
         for path in paths:
-            try:
-                with (path / "ranked.npz").open("rb") as file, np.load(file) as arrays:
-                    for name in arms["random"]:
-                        values[name].append(arrays[name])
-            except Exception as error:  # whatever a damaged archive raises
-                raise ArtifactError(f"{path} cannot be read ({error}); delete the directory to repeat it") from None
+            with readable("ranking", path), (path / "ranked.npz").open("rb") as file, np.load(file) as arrays:
+                for name in arms["random"]:
+                    values[name].append(arrays[name])
         arms[contestant.name] = {name: np.mean(each, axis=0) for name, each in values.items()}
     return compare(arms)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dynaq.evaluation.contestants import AGENTS, Agent, Contestant, Control
+from dynaq.agents.arms import WARM_STARTS, WarmStart
+from dynaq.evaluation.contestants import Contestant, Control
 from dynaq.evaluation.study import Cell, Row, Study
 
 # What keeps the agents honest.
-CONTROLS: dict[Agent | Control, str] = {
+CONTROLS: dict[WarmStart | Control, str] = {
     "random": "any of the candidates",
     "popularity": "what others took up so far",
     "raw cosine": "the most similar candidate; learns nothing",
@@ -34,7 +35,7 @@ def budgets(study: Study, gamma: float) -> list[int]:
 def four(study: Study, gamma: float) -> list[Row]:
     """The agents at a discount and its largest budget; llm and hybrid are missing where labels cannot be trusted."""
     largest = max(budgets(study, gamma), default=0)
-    found = (study.row(kind, gamma, largest if kind in ("llm", "hybrid") else 0) for kind in AGENTS)
+    found = (study.row(kind, gamma, largest if kind in ("llm", "hybrid") else 0) for kind in WARM_STARTS)
     return [row for row in found if row is not None]
 
 

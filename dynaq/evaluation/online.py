@@ -19,10 +19,9 @@ from numpy.typing import NDArray
 from dynaq.agents.learner import Learner
 from dynaq.agents.stages import json_curves, one_thread, progress_path
 from dynaq.agents.trainer import learn
-from dynaq.artifacts import code_version, inputs_key, publish
+from dynaq.artifacts import code_version, inputs_key, publish, readable
 from dynaq.config import Config
 from dynaq.data.snapshot import Snapshot, open_snapshot
-from dynaq.errors import ArtifactError
 from dynaq.evaluation.contestants import Contestant
 from dynaq.evaluation.dial import agreement, dialled
 from dynaq.evaluation.environment import OnlineEnvironment
@@ -202,11 +201,9 @@ def read_online(path: Path) -> OnlineRun:
     Raises:
         ArtifactError: the directory is missing or damaged.
     """
-    try:
+    with readable("online run", path):
         record: dict[str, Any] = json.loads((path / "run.json").read_text())
         with (path / "run.npz").open("rb") as file, np.load(file) as arrays:
             named = {name: arrays[name] for name in ("rewards", "chances", "best", "ndcg")}
         contestant, world = Contestant(**record.pop("contestant")), World(**record.pop("world"))
         return OnlineRun(contestant=contestant, world=world, **record, **named)
-    except Exception as error:  # whatever a damaged archive raises
-        raise ArtifactError(f"online run {path} cannot be read ({error}); delete the directory to repeat it") from None

@@ -18,10 +18,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dynaq.agents.stages import split_of
-from dynaq.artifacts import code_version, inputs_key, publish
+from dynaq.artifacts import code_version, inputs_key, publish, readable
 from dynaq.config import Config
 from dynaq.data.snapshot import Snapshot
-from dynaq.errors import ArtifactError, InputError
+from dynaq.errors import InputError
 from dynaq.protocols import RewardSource
 from dynaq.rewards.cosine import CosineReward
 
@@ -130,13 +130,11 @@ def read_panel(path: Path) -> Panel:
     Raises:
         ArtifactError: the directory is missing or damaged.
     """
-    try:
+    with readable("panel", path):
         missing = json.loads((path / "missing.json").read_text())
         with (path / "panel.npz").open("rb") as file, np.load(file) as arrays:
             rewards = {name: arrays[name] for name in missing}
             return Panel(arrays["applicants"], arrays["jobs"], rewards, missing, path)
-    except Exception as error:  # whatever a damaged archive raises
-        raise ArtifactError(f"panel {path} cannot be read ({error}); delete the directory to repeat it") from None
 
 
 def _matrix(reward: RewardSource, applicants: NDArray[np.int64], jobs: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -9,7 +9,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from dynaq.agents.arms import Arm
+from dynaq.agents.arms import WARM_STARTS, Arm
 from dynaq.agents.controls.linear_bandit import LinearBandit
 from dynaq.agents.controls.popularity import Popularity
 from dynaq.agents.controls.random_choice import RandomChoice
@@ -24,7 +24,7 @@ from dynaq.agents.trainer import learn
 from dynaq.config import AgentConfig, Config
 from dynaq.data.snapshot import Snapshot
 from dynaq.errors import ArtifactError
-from dynaq.evaluation.contestants import AGENTS, Contestant
+from dynaq.evaluation.contestants import Contestant
 from dynaq.evaluation.environment import INTERACTION, OnlineEnvironment
 from dynaq.evaluation.panel import Panel, PanelReward
 from dynaq.mdp.candidates import CandidateSampler
@@ -84,7 +84,7 @@ def starting(
     # A champion may come from an earlier snapshot: its weights are about vectors, not rows.
     digest = None if contestant.kind in ("champion", "challenger") else snapshot.manifest.digest
     read = load_checkpoint(checkpoint, digest) if checkpoint else None
-    if contestant.kind in (*AGENTS, "champion", "challenger"):
+    if contestant.kind in (*WARM_STARTS, "champion", "challenger"):
         agent, steps = _agent(config, snapshot, contestant, seed, read), None
     elif contestant.kind == "no planning":
         agent, steps = _without_planning(config, snapshot, contestant, seed, _present(read))

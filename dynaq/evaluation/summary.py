@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dynaq.agents.arms import WARM_STARTS
 from dynaq.config import CompareConfig
 from dynaq.errors import InputError
-from dynaq.evaluation.contestants import AGENTS, Contestant
+from dynaq.evaluation.contestants import Contestant
 from dynaq.evaluation.metrics import Estimate, learning_curve, time_to_threshold
 from dynaq.evaluation.online import OnlineRun
 from dynaq.evaluation.statistics import Difference, hierarchical, holm, interquartile_mean, label_multiplier, paired
@@ -41,8 +42,8 @@ def summarise(runs: Sequence[OnlineRun], config: CompareConfig, gamma: float) ->
     if missing := {Contestant(kind, gamma) for kind in ("random", "optimum", "baseline")} - own.keys():
         raise InputError(f"the comparison lacks {', '.join(sorted(each.name for each in missing))}")
     gains = {each: _gain(each, own, _averages) for each in own}
-    adjusted = holm({each: gain.p_value for each, gain in gains.items() if gain and each.kind in AGENTS})
-    agents = [each for each in own if each.gamma == gamma and each.kind in AGENTS]
+    adjusted = holm({each: gain.p_value for each, gain in gains.items() if gain and each.kind in WARM_STARTS})
+    agents = [each for each in own if each.gamma == gamma and each.kind in WARM_STARTS]
     averages = {each: _averages(own[each]) for each in agents}
     some = own[Contestant("random", gamma)]
     one = next(iter(some.values()))
@@ -87,7 +88,7 @@ def _row(
         contestant=each,
         jump_start=hierarchical(_over(runs, slice(config.window))),
         average=hierarchical(average),
-        late=hierarchical(_over(runs, _last(config))),
+        late=hierarchical(_over(runs, late_steps(config))),
         late_share=hierarchical(_late_share(config)(runs)),
         middle=interquartile_mean(average),
         regret=hierarchical(_stacked(runs, lambda run: (run.best - run.chances).mean(axis=0, dtype=np.float64))),
@@ -126,7 +127,7 @@ def _averages(runs: Runs) -> Floats:
     return _over(runs, slice(None))
 
 
-def _last(config: CompareConfig) -> slice:
+def late_steps(config: CompareConfig) -> slice:
     """The last share of the steps."""
     return slice(-int(np.ceil(config.late_share * config.steps)), None)
 
@@ -135,7 +136,7 @@ def _late_share(config: CompareConfig) -> Callable[[Runs], Floats]:
     """Late on, what each applicant was shown as a share of the best slate of the same candidates: [S, A]."""
 
     def share(run: OnlineRun) -> Floats:
-        shown, best = (values[_last(config)].sum(axis=0, dtype=np.float64) for values in (run.chances, run.best))
+        shown, best = (values[late_steps(config)].sum(axis=0, dtype=np.float64) for values in (run.chances, run.best))
         return np.asarray(shown / best)
 
     return lambda runs: _stacked(runs, share)

@@ -39,13 +39,9 @@ class Tracker:
     """
 
     def __init__(self, config: Config) -> None:
-        uri = tracking_uri(config)
-        logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # its warnings name the server
-        if uri.startswith("sqlite:"):
-            config.work_path.mkdir(parents=True, exist_ok=True)
+        self._client = mlflow_client(config)
         with mlflow_errors():
-            self._client = MlflowClient(tracking_uri=uri)
-            self._experiment = self._experiment_id(config, local=uri.startswith("sqlite:"))
+            self._experiment = self._experiment_id(config, local=_is_local(config))
 
     def _experiment_id(self, config: Config, local: bool) -> str:
         name = config.tracking.experiment
@@ -139,6 +135,24 @@ class Tracker:
         ]
         for start in range(0, len(points), _BATCH):
             self._client.log_batch(run_id, metrics=points[start : start + _BATCH])
+
+
+def mlflow_client(config: Config) -> MlflowClient:
+    """A client of the store, whose working directory is made where it is a file of ours.
+
+    Raises:
+        ConfigError: there is no using the store.
+        TransientError: it did not answer.
+    """
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # its warnings name the server
+    if _is_local(config):
+        config.work_path.mkdir(parents=True, exist_ok=True)
+    with mlflow_errors():
+        return MlflowClient(tracking_uri=tracking_uri(config))
+
+
+def _is_local(config: Config) -> bool:
+    return tracking_uri(config).startswith("sqlite:")
 
 
 def tracking_uri(config: Config) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 import shutil
 from collections.abc import Mapping
@@ -19,7 +18,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.utils.uri import append_to_uri_path
@@ -27,7 +25,7 @@ from mlflow.utils.uri import append_to_uri_path
 from dynaq.config import Config
 from dynaq.errors import ArtifactError
 from dynaq.tracking.checkpoint import CheckpointManifest, read_manifest
-from dynaq.tracking.mlflow_tracker import mlflow_errors, tracking_uri
+from dynaq.tracking.mlflow_tracker import mlflow_client, mlflow_errors
 
 CHALLENGER: Final = "challenger"
 CHAMPION: Final = "champion"
@@ -80,12 +78,7 @@ class Registry:
 
     def __init__(self, config: Config) -> None:
         self._name = config.tracking.experiment
-        uri = tracking_uri(config)
-        logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # its warnings name the server
-        if uri.startswith("sqlite:"):
-            config.work_path.mkdir(parents=True, exist_ok=True)
-        with mlflow_errors():
-            self._client = MlflowClient(tracking_uri=uri)
+        self._client = mlflow_client(config)
 
     def champion(self) -> Registered | None:
         """The present champion; None before the first."""

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from dynaq.evaluation.contestants import AGENTS, Contestant, contestants
+from dynaq.agents.arms import WARM_STARTS
+from dynaq.evaluation.contestants import Contestant, contestants
 from dynaq.evaluation.metrics import Curve, Estimate
 from dynaq.evaluation.statistics import Difference
 from dynaq.evaluation.study import Cell, Row, Study
@@ -54,7 +55,7 @@ def study(
     everybody = contestants(gamma, list(budgets))
     own = {each: _named(gains, each, 0.0) for each in everybody}
     rows = [_row(each, own[each], _named(late, each, own[each] / 2), adjusted) for each in everybody]
-    agents = [each for each in everybody if each.kind in AGENTS and each.gamma == gamma]
+    agents = [each for each in everybody if each.kind in WARM_STARTS and each.gamma == gamma]
     return Study(
         rows=rows,
         map=[
@@ -87,7 +88,7 @@ def curve_to(start: float, end: float, seed: int = 0) -> Curve:
 
 
 def _row(each: Contestant, gain: float, late: float, adjusted: Mapping[str, float]) -> Row:
-    kind, agent = each.kind, each.kind in AGENTS
+    kind, agent = each.kind, each.kind in WARM_STARTS
     average = {"random": 0.1, "optimum": 0.6}.get(kind, 0.25 + gain)
     start, end = (average, average) if kind in ("random", "optimum") else (START + 2 * gain, LATE + late)
     curve = curve_to(start, end, sum(map(ord, each.slug)))
