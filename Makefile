@@ -8,7 +8,7 @@ READY := $(VENV)/ready-$(shell cat pyproject.toml constraints.txt | cksum | cut 
 export DO_NOT_TRACK = true
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
 
-.PHONY: demo test ui real test-slow bench study aa views lint worker clean
+.PHONY: demo test services real test-slow bench study aa views lint clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)  ## the nightly flow on a generated market, everything embedded
@@ -17,16 +17,8 @@ demo: $(READY)  ## the nightly flow on a generated market, everything embedded
 test: $(READY)  ## the default test suite, with ruff, mypy and the import contract
 	$(BIN)/python -m pytest
 
-ui: $(READY)  ## the pages of Prefect and MLflow over what has run so far
-	$(BIN)/python -m flows ui --config $(CONFIG)
-
-worker: export PREFECT_API_URL ?= http://127.0.0.1:4200/api
-worker: export DYNAQ_HOME = $(CURDIR)
-worker: export DYNAQ_CONFIG = $(CONFIG)
-worker: $(READY)  ## register the nightly cron and the ad-hoc deployments and run them (beside `make ui`)
-	$(BIN)/prefect work-pool create dynaq --type process --overwrite
-	$(BIN)/prefect --no-prompt deploy --all --prefect-file deployments/prefect.yaml
-	$(BIN)/prefect worker start --pool dynaq
+services: $(READY)  ## Prefect, MLflow and a worker that runs the nightly flow by cron, and the pages of both
+	$(BIN)/python -m flows services --config $(CONFIG)
 
 real: $(READY)  ## 12,000 postings and 2,129 resumes: make real DATA=<folder with the two Parquet files>
 	@test -n "$(DATA)" || { echo "make real needs DATA=<folder with usajobs_postings.parquet and livecareer_resumes.parquet>"; exit 2; }

@@ -1,7 +1,7 @@
 """Command line: ``python -m flows nightly --config configs/demo.yaml --set agent.gamma=0``.
 
 Exit status 0: done. 2: an error that is explained in one line. 130: interrupted. Runs against PREFECT_API_URL, else
-against the server of a running ``make ui``, else against a Prefect server of its own that stops with it.
+against the server of a running ``make services``, else against a Prefect server of its own that stops with it.
 """
 
 from __future__ import annotations
@@ -12,10 +12,8 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
-from pathlib import Path
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import yaml
@@ -25,7 +23,9 @@ from dynaq.config_file import load_config
 from dynaq.errors import ConfigError, DynaqError
 from dynaq.llm.endpoint import resolve_endpoint, resolve_judge
 from dynaq.processes import death_pact
-from flows.servers import answers, mlflow_server, prefect_server
+from flows.children import answers
+from flows.servers import prefect_server
+from flows.services import api_file, run_services
 
 _GRACE_S = 45.0  # for what runs when a flow is interrupted
 
@@ -33,15 +33,17 @@ FLOWS = ("ingest", "extract", "pretrain", "finetune", "canaries", "compare", "ni
 
 
 def main(arguments: list[str]) -> int:
-    """Run one flow, or the pages; returns the exit status."""
+    """Run one flow, or the services; returns the exit status."""
     options = _parser().parse_args(arguments)
     try:
         overrides = dict(_override(text) for text in options.set)
         config = load_config(options.config, overrides)
         _make_workdir(config)
         os.environ.setdefault("PREFECT_HOME", str(config.work_path / "prefect"))
-        if options.flow == "ui":
-            _show_pages(config)
+        if options.flow == "services":
+            if overrides:
+                raise ConfigError("services takes no --set: the nights that it starts read --config alone")
+            run_services(config, options.config)
         else:
             resolve_endpoint()  # half an LLM in the environment is said before anything starts
             resolve_judge()
@@ -92,8 +94,8 @@ def _make_workdir(config: Config) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m flows", description="Run a dynaq flow, or show the pages (ui).")
-    parser.add_argument("flow", choices=(*FLOWS, "ui"))
+    parser = argparse.ArgumentParser(prog="python -m flows", description="Run a dynaq flow, or all services.")
+    parser.add_argument("flow", choices=(*FLOWS, "services"))
     parser.add_argument("--config", default="configs/demo.yaml", help="a YAML file (default: %(default)s)")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="change one knob, e.g. agent.gamma=0"
@@ -111,52 +113,18 @@ def _override(text: str) -> tuple[str, Any]:
         raise ConfigError(f"--set {text}: {value!r} is not a YAML value") from None
 
 
-def _ui_file(config: Config) -> Path:
-    return config.work_path / "prefect-api-url"
-
-
 @contextmanager
 def _prefect_api(config: Config) -> Iterator[str]:
     """A server for this run: workers in other processes would each start one of their own otherwise."""
     if "PREFECT_API_URL" in os.environ:
         yield os.environ["PREFECT_API_URL"]
         return
-    ui = _ui_file(config)
-    if ui.exists() and answers(f"{ui.read_text()}/health"):
-        yield ui.read_text()
+    services = api_file(config)
+    if services.exists() and answers(f"{services.read_text()}/health"):
+        yield services.read_text()
         return
     with prefect_server(0, config.work_path / "logs" / "prefect.log") as url:
         yield url
-
-
-def _show_pages(config: Config) -> None:
-    from dynaq.tracking.mlflow_tracker import tracking_uri
-
-    store, logs = tracking_uri(config), config.work_path / "logs"
-    remote = store.startswith(("http://", "https://"))
-    mlflow_pages = (
-        nullcontext("the server that tracking.uri or MLFLOW_TRACKING_URI names")
-        if remote
-        else mlflow_server(
-            _port("DYNAQ_MLFLOW_PORT", 5000), store, config.work_path / "mlartifacts", logs / "mlflow.log"
-        )
-    )
-    print("starting the pages ...", flush=True)
-    with prefect_server(_port("DYNAQ_PREFECT_PORT", 4200), logs / "prefect.log") as api, mlflow_pages as mlflow:
-        _ui_file(config).write_text(api)
-        try:
-            print(f"Prefect  {api.removesuffix('/api')}\nMLflow   {mlflow}\nCtrl-C stops both", flush=True)
-            while True:
-                time.sleep(3600)
-        finally:
-            _ui_file(config).unlink(missing_ok=True)
-
-
-def _port(variable: str, default: int) -> int:
-    text = os.environ.get(variable, str(default))
-    if not text.isdecimal() or not 0 < int(text) < 2**16:
-        raise ConfigError(f"{variable} is {text!r}, it must be a port from 1 to 65535")
-    return int(text)
 
 
 if __name__ == "__main__":

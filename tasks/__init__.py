@@ -14,6 +14,7 @@ os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "dynaq")
 os.environ.setdefault("PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore")  # the library also runs without a flow
 
 from dynaq.errors import DynaqError
+from dynaq.processes import end_with_parent
 
 
 class _OneSentence(logging.Filter):
@@ -28,3 +29,4 @@ class _OneSentence(logging.Filter):
 
 for _name in ("prefect.flow_runs", "prefect.task_runs"):
     logging.getLogger(_name).addFilter(_OneSentence())
+end_with_parent()  # whoever unpickles a task in a pool comes by here

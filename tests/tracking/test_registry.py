@@ -18,7 +18,8 @@ from dynaq.evaluation.champion import Decision
 from dynaq.tracking.checkpoint import CheckpointManifest, load_checkpoint, read_manifest, save_checkpoint
 from dynaq.tracking.mlflow_tracker import Tracker, tracking_uri
 from dynaq.tracking.registry import Registered, Registry
-from flows.servers import free_port, mlflow_server
+from flows.children import free_port
+from flows.servers import mlflow_server
 from tasks.champion import crown, fetch_champion, roll_back
 from tests.paths import BASE_CONFIG
 
