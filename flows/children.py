@@ -46,7 +46,7 @@ class Child:
         self.name, self.address = name, f"http://127.0.0.1:{port}"
         self._command, self._environment, self._log = [sys.executable, "-m", *module], environment, log
         self._port, self._health = port, health
-        self._process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | None = None
         self._started, self._back_off, self._again_at = 0.0, 0.0, 0.0
 
     def start(self) -> None:
@@ -77,15 +77,15 @@ class Child:
 
     def revive(self) -> str | None:
         """Start it again if it has died, sooner the longer it had run; what to say of it, if anything."""
-        if self._process is None:  # it is to be started again
+        if self.process is None:  # it is to be started again
             if time.monotonic() >= self._again_at:
                 self._launch()
             return None
         if self._lives():
             return None
-        status = self._process.returncode
+        status = self.process.returncode
         self._signal(signal.SIGKILL)  # what it started and left behind holds its port
-        self._process = None
+        self.process = None
         steady = time.monotonic() - self._started > _STEADY_S
         self._back_off = 1.0 if steady or not self._back_off else min(2 * self._back_off, _LONGEST_BACK_OFF_S)
         self._again_at = time.monotonic() + self._back_off
@@ -93,12 +93,12 @@ class Child:
 
     def stop(self) -> None:
         """End it in order, or by force when that takes too long."""
-        if self._process is None:
+        if self.process is None:
             return
         for number, patience_s in ((signal.SIGTERM, 45.0), (signal.SIGKILL, 10.0)):
             self._signal(number)
             with suppress(subprocess.TimeoutExpired):
-                self._process.wait(patience_s)
+                self.process.wait(patience_s)
                 return
 
     def __enter__(self) -> Self:
@@ -118,7 +118,7 @@ class Child:
     def _launch(self) -> None:
         self._log.parent.mkdir(parents=True, exist_ok=True)
         with self._log.open("ab") as output:
-            self._process = subprocess.Popen(
+            self.process = subprocess.Popen(
                 self._command,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -130,12 +130,12 @@ class Child:
         self._started = time.monotonic()
 
     def _signal(self, number: signal.Signals) -> None:
-        assert self._process is not None
+        assert self.process is not None
         with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, number)
+            os.killpg(self.process.pid, number)
 
     def _lives(self) -> bool:
-        return self._process is not None and self._process.poll() is None
+        return self.process is not None and self.process.poll() is None
 
 
 def answers(address: str) -> bool:

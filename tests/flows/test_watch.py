@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import fcntl
-import json
-import threading
 from collections.abc import Iterator
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -16,41 +13,11 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.states import Cancelled, Completed, Crashed, Failed, Running, State
 from prefect.utilities.urls import url_for
 
-from flows.children import free_port
 from flows.watch import look_at_nights
 from tests.paths import BASE_CONFIG
+from tests.receiver import Receiver
 
 NOW = timedelta(0)
-
-
-class Receiver:
-    """What a webhook was sent, while it is up; its address holds a secret."""
-
-    def __init__(self) -> None:
-        self.port, self.got = free_port(), list[str]()
-        self.address = f"http://127.0.0.1:{self.port}/services/S3ntinel"
-
-    def __enter__(self) -> Receiver:
-        got = self.got
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                assert self.headers["Content-Type"] == "application/json"
-                got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["text"])
-                self.send_response(200)
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None: ...
-
-        self._server = HTTPServer(("127.0.0.1", self.port), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
 
 
 @pytest.fixture
@@ -104,9 +71,7 @@ def test_a_bad_end_is_told_once_and_a_good_one_not(nights: Nights, said: list[st
     assert [text.splitlines()[0] for text in receiver.got] == [f"dynaq: night {runs[0].name} Failed: again"]
 
 
-def test_a_notice_that_did_not_arrive_is_sent_again_its_address_never_said(
-    nights: Nights, said: list[str]
-) -> None:
+def test_a_notice_that_did_not_arrive_is_sent_again_its_address_never_said(nights: Nights, said: list[str]) -> None:
     run = nights.end(Failed(message="Flow run encountered an exception: InputError: no such table"))
     receiver = Receiver()
     look_at_nights(receiver.address, said.append, NOW)
