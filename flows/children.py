@@ -55,13 +55,9 @@ class Child:
         Raises:
             InputError: its port is taken.
         """
-        self.check_port()
-        self._launch()
-
-    def check_port(self) -> None:
-        """Raise InputError if somebody else listens on its port."""
         if self._port and not _is_free(self._port):
             raise InputError(f"port {self._port} is taken: stop what listens there, or choose another port")
+        self._launch()
 
     def wait_until_ready(self) -> None:
         """Wait until it answers.

@@ -38,8 +38,6 @@ def run_services(config: Config, path: str) -> None:
     tracking = {"MLFLOW_TRACKING_URI": mlflow.address} if mlflow else {}
     command = ["prefect", "worker", "start", "--pool", _POOL]
     worker = Child("worker", command, logs / "worker.log", tracking)
-    for server in servers:
-        server.check_port()
     try:
         for server in servers:
             server.start()
@@ -54,12 +52,13 @@ def run_services(config: Config, path: str) -> None:
             _say(f"nobody is told of bad nights: {_NOTICE_URL} is not set")
         worker.start()
         api_file(config).write_text(os.environ["PREFECT_API_URL"])
-        _keep([*servers, worker], address)
-    except KeyboardInterrupt:
-        _say("stopping; a night is given time to end")
-        _end_nights(address)
-        worker.stop()
-        _look(address, lost_after_s=0)
+        try:
+            _keep([*servers, worker], address)
+        except KeyboardInterrupt:
+            _say("stopping; a night is given time to end")
+            _end_nights(address)
+            worker.stop()
+            _look(address, lost_after_s=0)
     finally:
         api_file(config).unlink(missing_ok=True)
         for child in (worker, *servers):

@@ -25,11 +25,17 @@ from dynaq.config_file import load_config
 from dynaq.errors import DynaqError
 from flows.alone import lock_file
 
-_TOLD = "dynaq.told"
+_TOLD = "dynaq.told"  # a label of the run, so that no other process tells of it
+_told: set[str] = set()  # nor this one, where the server did not take the label
 _NEWS_FOR = timedelta(days=1)
-_SHORT = {PREFECT_API_REQUEST_TIMEOUT: 5.0, PREFECT_CLIENT_MAX_RETRIES: 0}  # whoever calls us asks again
+_SHORT = {PREFECT_API_REQUEST_TIMEOUT: 5.0, PREFECT_CLIENT_MAX_RETRIES: 1}  # whoever calls us asks again
 _NIGHTLY = DeploymentFilter(name=DeploymentFilterName(any_=["nightly"]))
-_UNDER_WAY, _BAD_ENDS = ["PENDING", "RUNNING", "CANCELLING"], ["FAILED", "CRASHED", "CANCELLED"]
+_BAD_ENDS = {"type": {"any_": ["FAILED", "CRASHED", "CANCELLED"]}}
+_UNDER_WAY = {
+    "operator": "or_",
+    "type": {"any_": ["PENDING", "RUNNING", "CANCELLING"]},
+    "name": {"any_": ["AwaitingRetry"]},
+}
 
 
 def look_at_nights(address: str, say: Callable[[str], None], lost_after: timedelta) -> int:
@@ -47,12 +53,13 @@ def look_at_nights(address: str, say: Callable[[str], None], lost_after: timedel
     with temporary_settings(_SHORT), get_client(sync_client=True) as client:
         under_way = _nights(client, _UNDER_WAY)
         for run in under_way:
-            if run.state and now - run.state.timestamp > lost_after and not _works(run):
+            if run.state and now - _since(run.state) > lost_after and not _works(run):
                 client.set_flow_run_state(run.id, _end(run.state))
         for run in _nights(client, _BAD_ENDS) if address else []:
             fresh = run.state and now - run.state.timestamp < _NEWS_FOR
             end = str(run.state and run.state.id)  # a run that is tried again by hand may end badly once more
-            if fresh and run.labels.get(_TOLD) != end and _tell(address, run, say):
+            if fresh and run.labels.get(_TOLD) != end and (end in _told or _tell(address, run, say)):
+                _told.add(end)
                 client.update_flow_run_labels(run.id, {_TOLD: end})
     return len(under_way)
 
@@ -64,15 +71,19 @@ def cancel_nights() -> None:
             client.set_flow_run_state(run.id, Cancelling(message="the services were stopped"))
 
 
-def _nights(client: SyncPrefectClient, states: list[str]) -> list[FlowRun]:
-    """The latest nights in one of these states."""
-    given: dict[str, Any] = {"state": {"type": {"any_": states}}}
+def _nights(client: SyncPrefectClient, state: dict[str, Any]) -> list[FlowRun]:
+    """The latest nights in a state."""
     return client.read_flow_runs(
-        flow_run_filter=FlowRunFilter.model_validate(given),
+        flow_run_filter=FlowRunFilter.model_validate({"state": state}),
         deployment_filter=_NIGHTLY,
         sort=FlowRunSort.EXPECTED_START_TIME_DESC,
         limit=50,
     )
+
+
+def _since(state: State) -> datetime:
+    """From when on a process should hold the lock: a night that is to be tried again does not before its time."""
+    return max(state.timestamp, state.state_details.scheduled_time or state.timestamp)
 
 
 def _end(state: State) -> State:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import fcntl
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun
-from prefect.states import Cancelled, Completed, Crashed, Failed, Running, State
+from prefect.states import AwaitingRetry, Cancelled, Completed, Crashed, Failed, Running, State
 from prefect.utilities.urls import url_for
 
 from flows.watch import look_at_nights
@@ -95,3 +95,10 @@ def test_a_night_whose_process_is_gone_has_crashed(nights: Nights, said: list[st
         look_at_nights(receiver.address, said.append, NOW)
     assert nights.state(run) == "CRASHED"
     assert receiver.got == [f"dynaq: night {run.name} Crashed: its process is gone without a word\n{url_for(run)}"]
+
+
+def test_a_night_that_is_to_be_tried_again_is_lost_when_it_is_not(nights: Nights, said: list[str]) -> None:
+    later = nights.end(AwaitingRetry(scheduled_time=datetime.now(UTC) + timedelta(minutes=1)))
+    late = nights.end(AwaitingRetry(scheduled_time=datetime.now(UTC) - timedelta(minutes=1)))
+    look_at_nights("", said.append, NOW)
+    assert (nights.state(later), nights.state(late)) == ("SCHEDULED", "CRASHED")
