@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import torch
@@ -282,3 +283,17 @@ def test_a_server_that_is_not_there_may_be_tried_again(tmp_path: Path, monkeypat
     with pytest.raises(TransientError, match="did not answer") as caught:
         Registry(configured(tmp_path, "gone", f"http://127.0.0.1:{port}")).champion()
     assert str(port) not in str(caught.value)
+
+
+@pytest.mark.parametrize("served_first", [False, True])
+def test_nights_by_the_services_and_nights_without_share_a_champion(
+    local: Config, server: str, log_run: LogRun, served_first: bool
+) -> None:
+    served = configured(local.work_path, local.tracking.experiment, server)
+    one, other = (served, local) if served_first else (local, served)
+    crown.fn(one, log_run(one, 0), YES)
+    crown.fn(other, log_run(other, 1), YES)
+    for config in (local, served):
+        with TemporaryDirectory() as directory:
+            Registry(config).fetch(champion_of(config), Path(directory))
+        assert champion_of(config).version == 2
