@@ -23,7 +23,7 @@ from tasks.retry import give_up_unless_transient
 
 
 @flow(retries=2, retry_delay_seconds=600)
-@give_up_unless_transient()
+@give_up_unless_transient
 @alone
 def nightly(config: str = "configs/demo.yaml", overrides: dict[str, Any] | None = None) -> Path:
     """Run every stage on what MongoDB holds tonight; returns the report's directory.

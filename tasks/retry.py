@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, TypedDict
+import functools
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypedDict, TypeVar
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State, TaskRun
@@ -12,6 +12,9 @@ from prefect.context import FlowRunContext
 from prefect.tasks import Task
 
 from dynaq.errors import TransientError
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class Retry(TypedDict):
@@ -29,19 +32,23 @@ def _transient(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
 RETRY: Retry = {"retries": 3, "retry_delay_seconds": [2, 10, 30], "retry_condition_fn": _transient}
 
 
-@contextmanager
-def give_up_unless_transient() -> Iterator[None]:
-    """Decorate a flow that has retries: Prefect tries it again after any error, this only after one that may pass.
+def give_up_unless_transient(flow: Callable[P, R]) -> Callable[P, R]:
+    """Of a flow that has retries: Prefect tries it again after any error, this only after one that may pass.
 
     A run that somebody started from a terminal is not tried again at all: whoever looks on wants to read the error.
     """
-    try:
-        yield
-    except Exception as error:
-        context = FlowRunContext.get()
-        run = context and context.flow_run
-        if run and not (isinstance(error, TransientError) and run.deployment_id):
-            with get_client(sync_client=True) as client:
-                policy = run.empirical_policy.model_copy(update={"retries": 0})
-                client.update_flow_run(run.id, empirical_policy=policy)
-        raise
+
+    @functools.wraps(flow)  # no context manager as a decorator: Prefect pickles what a flow is made of
+    def tried(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return flow(*args, **kwargs)
+        except Exception as error:
+            context = FlowRunContext.get()
+            run = context and context.flow_run
+            if run and not (isinstance(error, TransientError) and run.deployment_id):
+                with get_client(sync_client=True) as client:
+                    policy = run.empirical_policy.model_copy(update={"retries": 0})
+                    client.update_flow_run(run.id, empirical_policy=policy)
+            raise
+
+    return tried

@@ -14,7 +14,7 @@ tried: list[str] = []
 
 
 @flow(retries=1, retry_delay_seconds=0)
-@give_up_unless_transient()
+@give_up_unless_transient
 def night(error: str) -> None:
     tried.append(error)
     raise {"TransientError": TransientError, "InputError": InputError, "ValueError": ValueError}[error]("no")
