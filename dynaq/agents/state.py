@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor
 
@@ -51,6 +53,8 @@ def agent_state(agent: DynaQ) -> Tensors:
     }
     if agent.origin:
         state |= _named("origin", agent.origin.state_dict())
+    if agent.anchor:
+        state |= _named("anchor", agent.anchor.state_dict())
     if agent.prioritised:
         state |= _named("priorities", agent.prioritised.tensors())
     if agent.pilot:
@@ -75,6 +79,9 @@ def load_agent_state(agent: DynaQ, state: Tensors) -> None:
     agent.target.load_state_dict(_part(state, "target"))
     if agent.origin:
         agent.origin.load_state_dict(_part(state, "origin"))
+    if anchor := _part(state, "anchor"):
+        agent.anchor = copy.deepcopy(agent.q)
+        agent.anchor.load_state_dict(anchor)
     agent.world_model.load(_part(state, "world_model"))
     agent.earlier.load(_part(state, "earlier"))
     agent.updates, agent.answers, agent.epoch, before = state["counters"].tolist()
