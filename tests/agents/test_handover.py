@@ -152,9 +152,7 @@ def test_a_step_is_pulled_back_by_its_share_of_the_learning_rate() -> None:
     free.update()
     share = 1e-3 * pull_to_warm_start(200, 64, pulled.skill)
     assert 0 < share < 1
-    for ours, theirs, start in zip(
-        pulled.q.parameters(), free.q.parameters(), pulled.anchor.parameters(), strict=True
-    ):
+    for ours, theirs, start in zip(pulled.q.parameters(), free.q.parameters(), pulled.anchor.parameters(), strict=True):
         assert torch.allclose(ours, theirs + share * (start - theirs), atol=1e-7)
 
 

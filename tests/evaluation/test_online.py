@@ -232,6 +232,24 @@ def test_a_champion_of_another_split_is_refused(
         starting(elsewhere, small_snapshot, read_panel(panel), Contestant("champion", 0.3), SEED, tuned[1])
 
 
+def test_a_champion_of_an_older_version_gets_the_knobs_it_did_not_know_and_no_others(
+    config: Config, small_snapshot: Snapshot, panel: Path, tuned: list[Path], tmp_path: Path
+) -> None:
+    older = shutil.copytree(tuned[1], tmp_path / tuned[1].name)
+    manifest = json.loads((older / "manifest.json").read_text())
+    del manifest["config"]["agent"]["hand_over"]["anchor"]
+    manifest["config"]["agent"]["batch_size"] = 7
+    (older / "manifest.json").write_text(json.dumps(manifest))
+    tonight = configured(config.work_path, agent__hand_over__anchor=17)
+    begun = starting(tonight, small_snapshot, read_panel(panel), Contestant("champion", 0.3), SEED, older)
+    agent: Any = begun.learner
+    assert (agent.config.hand_over.anchor, agent.config.batch_size) == (17, 7)
+    manifest["config"]["agent"]["telepathy"] = True
+    (older / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ArtifactError, match="is of an agent that this version does not know"):
+        starting(tonight, small_snapshot, read_panel(panel), Contestant("champion", 0.3), SEED, older)
+
+
 def test_the_challenger_is_the_checkpoint_whatever_the_seed(
     earned: dict[Contestant, OnlineRun], config: Config, small_snapshot: Snapshot, panel: Path, tuned: list[Path]
 ) -> None:
