@@ -185,8 +185,9 @@ class DynaQ(QLearner):
         """A step of Adam, and a pull back to the warm start: few answers must not tear down what is known."""
         learned = super()._learn(batch)
         if self.anchor and self.config.hand_over.anchor:
-            rate = self.optimizer.param_groups[0]["lr"]
-            share = min(rate * pull_to_warm_start(self.config.hand_over.anchor, self.answers, self.skill), 1.0)
+            answers, skill, explained = self.answers, self.skill, self.world_model.explained
+            pull = pull_to_warm_start(self.config.hand_over.anchor, answers, skill, explained)
+            share = min(pull * self.optimizer.param_groups[0]["lr"], 1.0)
             with torch.no_grad():
                 for ours, theirs in zip(self.q.parameters(), self.anchor.parameters(), strict=True):
                     ours.lerp_(theirs, share)

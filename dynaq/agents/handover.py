@@ -62,18 +62,20 @@ def implied_rewards(values: Tensor, next_values: Tensor, gamma: float) -> Tensor
     return values - gamma * next_values
 
 
-def pull_to_warm_start(anchor: float, answers: int, skill: float) -> float:
+def pull_to_warm_start(anchor: float, answers: int, skill: float, explained: float) -> float:
     """Strength of the pull back to the warm start's weights, as a weight decay is: 1 / learning rate.
 
     The warm start is taken as the mean of a Gaussian prior over weights, with which n answers make the penalty
     (noise / signal) / n |w - w0|^2 beside a mean squared error (L2-SP: Li, Grandvalet & Davoine 2018). Noise is what
     nobody predicts of the answers, signal what can be predicted of them and the warm start does not: by the world
-    model's held-out skill s that is (1 - s) to s.
+    model's held-out skill s that is (1 - s) to s. What the warm start itself explains of them, e, says whether it is
+    worth keeping: the penalty counts e / (e + s).
 
     Args:
-        anchor: the pull where noise and signal are equal, times the answers.
+        anchor: the pull where noise and signal are equal and the warm start explains most, times the answers.
         answers: had since the reward changed.
         skill: held-out skill of the world model against the warm start, 1 at best.
+        explained: share of the answers' variance that the warm start explains.
     """
     skill = min(max(skill, _LEAST_SKILL), 1.0)
-    return anchor * (1 - skill) / skill / max(answers, 1)
+    return anchor * (1 - skill) / skill / max(answers, 1) * explained / (explained + skill)
