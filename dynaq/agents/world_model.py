@@ -260,7 +260,7 @@ class WorldModel:
         return float(skill), min(max(slope, 0.0), 1.0)
 
     def _explained_by_prior(self) -> float:
-        """Share of the variance of all answers that the prior explains: adjusted R squared, 0 if it contradicts them."""
+        """Share of the answers' variance that the prior explains: adjusted R squared, 0 if it contradicts them."""
         xx = (self._learned.xx[0] + self._held_out.xx[0])[:2, :2]
         (count, predicted), (_, predicted_square) = xx.tolist()
         answered, both = ((self._learned.xy[0] + self._held_out.xy[0])[:2] @ self.values).tolist()
