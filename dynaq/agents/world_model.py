@@ -269,7 +269,7 @@ class WorldModel:
         variances = (predicted_square - predicted**2 / count) * (square - answered**2 / count)
         if count <= 2 or covariance <= 0 or variances <= 0:
             return 0.0
-        return max(1 - (1 - covariance**2 / variances) * (count - 1) / (count - 2), 0.0)
+        return float(max(1 - (1 - covariance**2 / variances) * (count - 1) / (count - 2), 0.0))
 
     def predict(self, applicants: Tensor, jobs: Tensor, history: History | None = None) -> Prediction:
         """Predict answers to pairs, int64 [B], [B]."""

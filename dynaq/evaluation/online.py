@@ -34,6 +34,8 @@ from dynaq.evaluation.traits import MarketTraits, Side, read_traits
 from dynaq.evaluation.world import OWN, World
 from dynaq.tracking.progress import Progress
 
+_READ = 20_000  # texts of a side, beside the panel's, that a market is made of at most
+
 
 @dataclass(frozen=True)
 class OnlineRun:
@@ -131,16 +133,33 @@ def _hidden(
     snapshot: Snapshot, panel: Panel, chosen: NDArray[np.int64], seed: int
 ) -> tuple[NDArray[np.float32], Side, Side]:
     """Hidden utilities of rows of the panel, and both sides of that market."""
-    traits = _traits(snapshot.path)
-    utilities = HiddenUtilities(traits, seed).matrix(panel.applicants[chosen], panel.jobs)
-    return utilities, _rows(traits.applicants, panel.applicants[chosen]), _rows(traits.jobs, panel.jobs)
+    traits, applicants, jobs = _traits(snapshot.path, panel.path)
+    utilities = HiddenUtilities(traits, seed).matrix(applicants[chosen], jobs)
+    return utilities, _rows(traits.applicants, applicants[chosen]), _rows(traits.jobs, jobs)
 
 
 @lru_cache(maxsize=1)
-def _traits(snapshot_path: Path) -> MarketTraits:
-    """The slow part of a market, read once a process: it is the same for all contestants and seeds of a snapshot."""
-    snapshot = open_snapshot(snapshot_path)
-    return read_traits(snapshot.applicant_texts, snapshot.job_texts, snapshot.applicant_ids, snapshot.job_ids)
+def _traits(snapshot: Path, panel: Path) -> tuple[MarketTraits, NDArray[np.int64], NDArray[np.int64]]:
+    """Traits that a market is made of, and which of them are the panel's applicants and jobs.
+
+    Of a large snapshot a sample stands for all the others. It is the slow part of a market, and the same for all
+    contestants and seeds: read once a process.
+    """
+    opened, read = open_snapshot(snapshot), read_panel(panel)
+    applicants, jobs = opened.applicant_texts, opened.job_texts
+    a, j = _sample(len(applicants), read.applicants), _sample(len(jobs), read.jobs)
+    traits = read_traits(
+        [applicants[row] for row in a],
+        [jobs[row] for row in j],
+        [opened.applicant_ids[row] for row in a],
+        [opened.job_ids[row] for row in j],
+    )
+    return traits, np.searchsorted(a, read.applicants), np.searchsorted(j, read.jobs)
+
+
+def _sample(count: int, needed: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Rows to read the texts of, ascending: all, or of many every so manyth and those that are needed."""
+    return np.union1d(np.arange(0, count, -(-count // _READ)), needed)
 
 
 def _rows(side: Side, rows: NDArray[np.int64]) -> Side:

@@ -224,6 +224,21 @@ def test_the_control_hears_every_label_in_as_many_steps_and_updates_as_the_hybri
     )
 
 
+def test_of_a_large_snapshot_a_sample_stands_for_the_others(
+    config: Config, small_snapshot: Snapshot, panel: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = read_panel(panel)
+    online._traits.cache_clear()
+    whole, *_ = online._traits(small_snapshot.path, panel)
+    online._traits.cache_clear()
+    monkeypatch.setattr(online, "_READ", 20)
+    part, applicants, jobs = online._traits(small_snapshot.path, panel)
+    online._traits.cache_clear()
+    assert len(part.jobs) < len(whole.jobs) == 80
+    assert np.array_equal(part.jobs.keys[jobs], whole.jobs.keys[read.jobs])
+    assert np.array_equal(part.applicants.level[applicants], whole.applicants.level[read.applicants])
+
+
 def test_a_champion_of_another_split_is_refused(
     config: Config, small_snapshot: Snapshot, panel: Path, tuned: list[Path]
 ) -> None:
