@@ -8,7 +8,7 @@ READY := $(VENV)/ready-$(shell cat pyproject.toml constraints.txt | cksum | cut 
 export DO_NOT_TRACK = true
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
 
-.PHONY: demo test ui real test-slow bench study aa views lint worker clean
+.PHONY: demo test ui real test-slow bench study aa views scale lint worker clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)  ## the nightly flow on a generated market, everything embedded
@@ -50,6 +50,9 @@ study: $(READY)  ## the learning tables, on the snapshot of the last night: make
 
 aa: $(READY)  ## 200 comparisons of an agent with itself, on the snapshot of the last night
 	$(BIN)/python -m tests.bench.aa_check --config $(CONFIG)
+
+scale: $(READY)  ## catalogues of 10,000 to 1,000,000 jobs through every stage: time and memory (20 GB of disk)
+	$(BIN)/python -m tests.bench.scale --workdir .dynaq/scale
 
 lint: $(READY)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
