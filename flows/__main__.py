@@ -1,4 +1,4 @@
-"""Command line: ``python -m flows nightly --config configs/demo.yaml --set agent.gamma=0``.
+"""Command line: ``python -m flows nightly --config configs/demo.yaml --set agent.gamma=0 --fresh``.
 
 Exit status 0: done. 2: an error that is explained in one line. 130: interrupted. Runs against PREFECT_API_URL, else
 against the server of a running ``make ui``, else against a Prefect server of its own that stops with it.
@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,12 @@ FLOWS = ("ingest", "extract", "pretrain", "finetune", "canaries", "compare", "ni
 
 def main(arguments: list[str]) -> int:
     """Run one flow, or the pages; returns the exit status."""
-    options = _parser().parse_args(arguments)
+    options, again = _parser().parse_args(arguments), "the same command"
     try:
-        overrides = dict(_override(text) for text in options.set)
+        overrides = _overrides(options)
+        if options.fresh:
+            again += f" with --set fresh={overrides['fresh']}"
+            print(f"dynaq: no result of earlier runs is reused; if interrupted, {again} goes on", file=sys.stderr)
         config = load_config(options.config, overrides)
         _make_workdir(config)
         os.environ.setdefault("PREFECT_HOME", str(config.work_path / "prefect"))
@@ -51,7 +55,7 @@ def main(arguments: list[str]) -> int:
         print(f"dynaq: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("dynaq: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        print(f"dynaq: interrupted; {again} goes on where it stopped", file=sys.stderr)
         return 130
     return 0
 
@@ -98,7 +102,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="change one knob, e.g. agent.gamma=0"
     )
+    parser.add_argument("--fresh", action="store_true", help="reuse no result of earlier runs, but for paid labels")
     return parser
+
+
+def _overrides(options: argparse.Namespace) -> dict[str, Any]:
+    """The knobs that the command line changes; a fresh run is one that no other shares the time with."""
+    fresh = {"fresh": f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"} if options.fresh else {}
+    return fresh | dict(_override(text) for text in options.set)
 
 
 def _override(text: str) -> tuple[str, Any]:

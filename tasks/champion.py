@@ -6,7 +6,7 @@ from pathlib import Path
 
 from prefect import task
 
-from dynaq.artifacts import publish
+from dynaq.artifacts import finished, publish
 from dynaq.config import Config
 from dynaq.evaluation.champion import Decision, decide, find_winner, lead_over_champion
 from dynaq.evaluation.contestants import Contestant
@@ -25,7 +25,7 @@ def fetch_champion(config: Config) -> Path | None:
     if champion is None:
         return None
     target = config.work_path / "champions" / f"{champion.version}-{champion.weights[:16]}"
-    if not target.exists():
+    if not finished(target, config.work_path):
         with publish(target) as directory:
             registry.fetch(champion, directory)
     return target

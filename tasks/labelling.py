@@ -12,7 +12,7 @@ from typing import Any
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
 
-from dynaq.artifacts import code_version, inputs_key, publish
+from dynaq.artifacts import code_version, finished, inputs_key, publish
 from dynaq.config import Config
 from dynaq.data.connection import MongoDatabase, open_database
 from dynaq.data.labels import LabelStore
@@ -71,7 +71,7 @@ def audit_labels(config: Config, snapshot: Path, stand_in: str | None, day: str)
     """
     opened = open_snapshot(snapshot)
     target = _audits(config, opened, feedback_endpoint(stand_in).provenance) / day
-    if not target.exists():
+    if not finished(target, config.work_path):
         with (
             open_database(config.mongo, config.work_path) as database,
             open_labeller(config, opened, database, stand_in, day, share=1.0) as labeller,

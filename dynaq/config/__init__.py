@@ -96,6 +96,7 @@ class Config(Section):
     name: Name
     seed: Seed
     workdir: Name
+    fresh: Name | None
     market: MarketConfig | None
     mongo: MongoConfig
     ingest: IngestConfig | None

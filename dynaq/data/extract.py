@@ -106,7 +106,7 @@ def extract_snapshot(database: Database[Document], mongo: MongoConfig, extract: 
             manifest = _manifest(database.name, tallies, mongo, extract, staging)
             (staging / MANIFEST).write_text(manifest.model_dump_json(indent=2), encoding="utf-8")
             final = out_root / manifest.digest[:16]
-            publish_snapshot(staging, final)
+            publish_snapshot(staging, final, out_root.parent)
             return final
     except OSError as error:
         raise ArtifactError(f"cannot write a snapshot under {out_root}: {error}") from None

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynaq.agents.learner import Learner
-from dynaq.agents.stages import json_curves, one_thread, progress_path
+from dynaq.agents.stages import json_curves, one_thread, progress_of
 from dynaq.agents.trainer import learn
-from dynaq.artifacts import code_version, inputs_key, publish, readable
+from dynaq.artifacts import code_version, finished, inputs_key, publish, readable
 from dynaq.config import Config
 from dynaq.data.snapshot import Snapshot, open_snapshot
 from dynaq.evaluation.contestants import Contestant
@@ -32,7 +32,6 @@ from dynaq.evaluation.profile import profile
 from dynaq.evaluation.starts import Start, starting
 from dynaq.evaluation.traits import MarketTraits, Side, read_traits
 from dynaq.evaluation.world import OWN, World
-from dynaq.tracking.progress import Progress
 
 _READ = 20_000  # texts of a side, beside the panel's, that a market is made of at most
 
@@ -83,8 +82,9 @@ def run_online(
         start: checkpoint that it starts from, or whose labels it learns from; None for whoever needs none.
     """
     target = _path(config, snapshot, panel, contestant, world, seed, start)
-    if target.exists():
+    if finished(target, config.work_path):
         return target
+    saved = progress_of(config, target)
     read = read_panel(panel)
     market, chosen, utilities = open_market(config, snapshot, read, world, seed)
     online = config.compare
@@ -102,13 +102,13 @@ def run_online(
             online.updates_per_step,
             lambda _: online.epsilon,
             seed,
-            progress_path(target),
+            saved,
         )
         if profiles:  # a dialled market is asked for rewards only
             profiles["end"] = profile(learner, environment, rewards)
     agreements = {name: agreement(utilities, values) for name, values in rewards.items()}
     _write(target, contestant, world, seed, begun, environment, json_curves(curves), profiles, agreements)
-    Progress(progress_path(target)).forget()
+    saved.forget()
     return target
 
 
@@ -172,7 +172,7 @@ def _path(
     online = {"applicants", "steps", "updates_per_step", "epsilon"}
     key = inputs_key(
         snapshot=snapshot.manifest.digest,
-        panel=panel.name,
+        panel=panel.name,  # that of a fresh run is another
         agent=config.agent.model_dump() | {"gamma": contestant.gamma},
         finetune=config.finetune.model_dump() if contestant.labels else None,
         online=config.compare.model_dump(include=online),

@@ -1,4 +1,4 @@
-"""Online runs on a small snapshot: repeatable, paired between contestants, reused, and refused if damaged."""
+"""Online runs on a small snapshot: repeatable, paired between contestants, reused, and made anew if damaged."""
 
 from __future__ import annotations
 
@@ -329,11 +329,27 @@ def test_a_dialled_world_agrees_as_told(
 
 
 def test_what_is_there_is_reused(runs: Runs, config: Config, small_snapshot: Snapshot, panel: Path) -> None:
-    before = {path: path.stat().st_mtime_ns for path in config.work_path.rglob("*")}
+    before = {path: path.stat().st_mtime_ns for path in config.work_path.rglob("*") if path.is_file()}
     assert run_online(config, small_snapshot, panel, BASELINE, World(OWN), SEED, None) == runs[BASELINE][0]
     llm: Any = Titles()
     assert make_panel(config, small_snapshot, llm, {"who": "titles"}) == panel
-    assert {path: path.stat().st_mtime_ns for path in config.work_path.rglob("*")} == before
+    after = {path: path.stat().st_mtime_ns for path in config.work_path.rglob("*") if path.is_file()}
+    assert after == before
+
+
+def test_a_damaged_run_is_set_aside_and_made_anew(small_snapshot: Snapshot, tmp_path: Path) -> None:
+    config = configured(tmp_path)
+    panel = make_panel(config, small_snapshot, None, {})
+    path = run_online(config, small_snapshot, panel, BASELINE, World(OWN), SEED, None)
+    whole = {file.name: file.read_bytes() for file in path.iterdir()}
+    (path / "run.json").write_bytes(whole["run.json"].replace(b'"seed": 1', b'"seed": 7'))  # JSON all the same
+    (panel / "missing.json").unlink()
+    assert make_panel(config, small_snapshot, None, {}) == panel
+    assert read_panel(panel).missing == {"cosine": 0}
+    assert run_online(config, small_snapshot, panel, BASELINE, World(OWN), SEED, None) == path
+    assert {file.name: file.read_bytes() for file in path.iterdir()} == whole
+    aside = {each.name.rsplit("-", 3)[0] for each in (tmp_path / "damaged").iterdir()}
+    assert aside == {path.name, panel.name}
 
 
 @pytest.mark.parametrize(
@@ -368,7 +384,7 @@ def test_a_run_is_named_by_what_it_depends_on(
 def test_a_damaged_run_is_refused(runs: Runs, tmp_path: Path, name: str, content: bytes) -> None:
     copy = shutil.copytree(runs[COSINE][0], tmp_path / "copy")
     (copy / name).write_bytes(content)
-    with pytest.raises(ArtifactError, match=r"online run .*copy cannot be read .*; delete the directory to repeat it"):
+    with pytest.raises(ArtifactError, match=r"online run .*copy cannot be read .*: run the flow again to make it anew"):
         read_online(copy)
     with pytest.raises(ArtifactError, match=r"panel .*copy cannot be read"):
         read_panel(copy)
@@ -392,11 +408,11 @@ def test_pretraining_is_warm_and_measured_once(config: Config, small_snapshot: S
     assert reached.share == pytest.approx(reached.trained / reached.best)
     assert reached.share > 0.8
     kept = checkpoint.with_name(checkpoint.name + "-similarity") / "similarity.json"
-    kept.write_text(json.dumps(json.loads(kept.read_text()) | {"trained": 0.0}))
-    assert similarity_reached(config, small_snapshot, arm, checkpoint).share == 0
+    written = kept.stat().st_mtime_ns
+    assert similarity_reached(config, small_snapshot, arm, checkpoint) == reached
+    assert kept.stat().st_mtime_ns == written
     kept.write_text('{"best": ')
-    with pytest.raises(ArtifactError, match="similarity cannot be read"):
-        similarity_reached(config, small_snapshot, arm, checkpoint)
+    assert similarity_reached(config, small_snapshot, arm, checkpoint) == reached
 
 
 def test_a_checkpoint_of_another_snapshot_does_not_start_a_run(
