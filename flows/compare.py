@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from dynaq.evaluation.panel import read_panel
 from dynaq.llm.endpoint import RULE_SIM, resolve_endpoint
 from dynaq.rewards.llm_feedback import reward_name
 from flows.fan_out import fan_out
-from flows.night import MLflowNight, find_snapshot, mlflow_night, stand_in_server
+from flows.night import MLflowNight, find_snapshot, mlflow_night, say_reused, stand_in_server
 from tasks.champion import crown, fetch_champion, judge, pick_winner
 from tasks.compare import draw_panel, measure_similarity, run_contestant
 from tasks.judges import grade_lists, measure_fairness, rank_lists
@@ -51,7 +52,7 @@ def compare(
 
 def compare_arms(settings: Config, snapshot: Path, night: MLflowNight, day: str) -> Path:
     """Run all contestants online, write the report, log both to MLflow; returns the report's directory."""
-    endpoint = resolve_endpoint()
+    endpoint, since = resolve_endpoint(), time.time()
     source = endpoint.provenance if endpoint else RULE_SIM
     opened = open_snapshot(snapshot)
     audit = latest_audit(settings, opened, source)
@@ -72,6 +73,8 @@ def compare_arms(settings: Config, snapshot: Path, night: MLflowNight, day: str)
         challenger = field.checkpoint(winner, settings.seed) if winner else None
         title = _title_match(settings, snapshot, panel, field, challenger)
     online += title.online
+    rankings = [path for _, found in graded for paths in found.values() for path in paths]
+    say_reused("compare", since, {"panels": [panel], "online runs": online, "rankings": rankings})
     outputs = Outputs(snapshot, panel, field.trained(), online, graded, fairness, similarity)
     with open_database(settings.mongo, settings.work_path) as database:
         labelling = Labelling(source, open_ledger(settings, opened, database, source, day).total(), audit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,14 @@ from prefect import flow, get_run_logger
 
 from dynaq.config_file import load_config
 from dynaq.data.snapshot import open_snapshot
+from flows.night import say_reused
 from tasks.extract import take_snapshot
 
 
 @flow
 def extract(config: str = "configs/demo.yaml", overrides: dict[str, Any] | None = None) -> Path:
     """Extract a snapshot from MongoDB; returns its directory."""
-    settings = load_config(config, overrides)
+    settings, since = load_config(config, overrides), time.time()
     path = take_snapshot(settings)
     manifest = open_snapshot(path).manifest
     quarantined = {name: reasons for name, reasons in manifest.quarantined.items() if reasons}
@@ -26,4 +28,5 @@ def extract(config: str = "configs/demo.yaml", overrides: dict[str, Any] | None 
         manifest.jobs,
         quarantined or "none",
     )
+    say_reused("extract", since, {"snapshots": [path]})
     return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from dynaq.llm.endpoint import resolve_endpoint
 from dynaq.rewards.audit_pairs import human_labels
 from dynaq.rewards.budget import account, forecast
 from flows.fan_out import fan_out
-from flows.night import find_snapshot, stand_in_server
+from flows.night import find_snapshot, say_reused, stand_in_server
 from tasks.labelling import audit_labels, feedback_endpoint, latest_audit, open_ledger, today
 from tasks.train import finetune_arm
 
@@ -34,7 +35,7 @@ def finetune(
     Where the audit finds labels that cannot be trusted and the gate says skip, nothing is trained. ``day`` is the one
     whose budget pays, this one if not given.
     """
-    settings, day = load_config(config, overrides), day or today()
+    settings, day, since = load_config(config, overrides), day or today(), time.time()
     snapshot = find_snapshot(settings, snapshot)
     endpoint, log = resolve_endpoint(), get_run_logger()
     if endpoint is None:
@@ -66,6 +67,7 @@ def finetune(
             for arm in asked
         }
         paths = fan_out(finetune_arm, calls, settings, lambda: account(ledger.total(), settings.llm))
+        say_reused("finetune", since, {"checkpoints": [path for found in paths.values() for path in found]})
         return {arm.name: found for arm, found in paths.items()}
 
 

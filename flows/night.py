@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from prefect import get_run_logger
+
+from dynaq.artifacts import made_before, mark_used
 from dynaq.config import Config
 from dynaq.data.manifest import check_matches
 from dynaq.data.snapshot import latest_snapshot, open_snapshot
@@ -58,7 +61,16 @@ def find_snapshot(config: Config, given: Path | None) -> Path:
     """
     path = given or latest_snapshot(config.work_path / "snapshots")
     check_matches(open_snapshot(path).manifest, config.mongo, config.extract)
+    mark_used(path)
     return path
+
+
+def say_reused(stage: str, since: float, made: Mapping[str, Collection[Path]]) -> None:
+    """Say in one line how much of what a stage gives was there before it began, in seconds since 1970."""
+    reused = {what: sum(made_before(path, since) for path in paths) for what, paths in made.items()}
+    if any(reused.values()):
+        counts = ", ".join(f"{count} of {len(made[what])} {what}" for what, count in reused.items())
+        get_run_logger().info("%s: %s reused from earlier runs", stage, counts)
 
 
 def stand_in_server() -> AbstractContextManager[str | None]:
