@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
-from prefect import flow
+from prefect import flow, get_run_logger
 
 from dynaq.config_file import load_config
 from dynaq.data.connection import open_database
@@ -18,15 +19,17 @@ from flows.ingest import ingest
 from flows.night import mlflow_night
 from flows.pretrain import pretrain
 from tasks.labelling import today
+from tasks.retention import prune_results
 
 
 @flow
 def nightly(config: str = "configs/demo.yaml", overrides: dict[str, Any] | None = None) -> Path:
     """Run every stage on what MongoDB holds tonight; returns the report's directory.
 
-    What an earlier or interrupted night has finished for the same inputs is reused.
+    What an earlier or interrupted night has finished for the same inputs is reused, unless ``overrides`` give another
+    text for ``fresh``. What no recent night has used is removed in the end.
     """
-    settings, day = load_config(config, overrides), today()
+    settings, day, since = load_config(config, overrides), today(), time.time()
     # An embedded mongod stays up between the stages.
     with (
         open_database(settings.mongo, settings.work_path),
@@ -42,4 +45,8 @@ def nightly(config: str = "configs/demo.yaml", overrides: dict[str, Any] | None 
             pretrain(config, overrides, snapshot)
         with night.timed("finetune"):
             finetune(config, overrides, snapshot, day)
-        return compare_arms(settings, snapshot, night, day)
+        report = compare_arms(settings, snapshot, night, day)
+    pruned = prune_results(settings, since, return_state=True)
+    if not pruned.is_completed():  # not worth a night
+        get_run_logger().warning("not everything old was removed: %s", pruned.message)
+    return report

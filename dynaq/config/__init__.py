@@ -48,6 +48,7 @@ from dynaq.config.stages import (
     DialConfig,
     FinetuneConfig,
     PretrainConfig,
+    RetentionConfig,
     TrackingConfig,
 )
 
@@ -81,6 +82,7 @@ __all__ = [
     "RatesConfig",
     "RelevanceConfig",
     "ReplayConfig",
+    "RetentionConfig",
     "SamplesConfig",
     "Section",
     "SplitConfig",
@@ -112,6 +114,7 @@ class Config(Section):
     judge: JudgeConfig | None
     processes: Count
     dask: Annotated[str, Field(pattern=r"^(local|(tcp|tls)://\S+)$")] | None
+    retention: RetentionConfig
     tracking: TrackingConfig
 
     @model_validator(mode="after")

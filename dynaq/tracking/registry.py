@@ -82,6 +82,13 @@ class Registry:
 
     def champion(self) -> Registered | None:
         """The present champion; None before the first."""
+        return self._holder(CHAMPION)
+
+    def holders(self) -> list[Registered]:
+        """The present champion and the present challenger, where there are any."""
+        return [held for alias in (CHAMPION, CHALLENGER) if (held := self._holder(alias))]
+
+    def _holder(self, alias: str) -> Registered | None:
         with mlflow_errors():
             try:
                 aliases = self._client.get_registered_model(self._name).aliases
@@ -89,9 +96,9 @@ class Registry:
                 if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                     raise
                 return None
-            if CHAMPION not in aliases:
+            if alias not in aliases:
                 return None
-            return self._registered(self._client.get_model_version(self._name, str(aliases[CHAMPION])))
+            return self._registered(self._client.get_model_version(self._name, str(aliases[alias])))
 
     def fetch(self, registered: Registered, directory: Path) -> Path:
         """Download a checkpoint into a directory that is there and empty; returns the directory.

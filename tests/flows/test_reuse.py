@@ -1,0 +1,66 @@
+"""Reuse of what earlier runs have finished is said, and can be refused; so is the removal of what is old."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect import flow
+
+from dynaq.artifacts import finished, publish
+from dynaq.config_file import load_config
+from flows.__main__ import _overrides, _parser
+from flows.night import say_reused
+from tasks.retention import prune_results
+from tests.paths import BASE_CONFIG
+
+LONG_AGO = 1e9
+
+
+def make(path: Path, used: float | None = None) -> Path:
+    with publish(path) as directory:
+        (directory / "numbers").write_bytes(bytes(2_000_000))
+    if used:
+        os.utime(path, (used, used))
+    return path
+
+
+@flow
+def night(workdir: Path) -> None:
+    start = time.time() - 1  # file systems keep time by ticks
+    old = [make(workdir / "one"), make(workdir / "two")]
+    say_reused("pretrain", start, {"checkpoints": old})
+    time.sleep(1.1)
+    later = time.time() - 0.5
+    assert all(finished(path, workdir) for path in old)
+    say_reused("compare", later, {"panels": [make(workdir / "three")], "online runs": [*old, make(workdir / "four")]})
+    prune_results(load_config(BASE_CONFIG, {"workdir": str(workdir), "retention.nights": 1}), start)
+
+
+@pytest.mark.usefixtures("in_prefect")
+def test_reuse_and_removal_are_said_in_one_line_a_stage(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for day in range(3):
+        make(tmp_path / "reports" / str(day), used=LONG_AGO + day)
+    make(tmp_path / "panels" / "old", used=LONG_AGO)
+    with caplog.at_level(logging.INFO):
+        night(tmp_path)
+    assert [line for line in caplog.messages if "reused" in line or "retention" in line] == [
+        "compare: 0 of 1 panels, 2 of 3 online runs reused from earlier runs",
+        "retention: removed 1 of panels, 2.0 MB, that none of the last 1 nights has used",
+        "retention: removed 2 of reports, 4.0 MB, that none of the last 1 nights has used",
+    ]
+
+
+def test_fresh_on_the_command_line_is_a_text_that_can_be_given_again() -> None:
+    def given(*arguments: str) -> dict[str, Any]:
+        return _overrides(_parser().parse_args(["nightly", *arguments]))
+
+    assert given() == {}
+    token = given("--fresh")["fresh"]
+    assert re.fullmatch(r"\d{8}T\d{6}Z", token)
+    assert given("--set", f"fresh={token}") == given("--fresh", "--set", f"fresh={token}") == {"fresh": token}
