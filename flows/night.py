@@ -19,6 +19,7 @@ from dynaq.errors import DynaqError
 from dynaq.llm.endpoint import resolve_endpoint
 from dynaq.llm.rule_sim.process import rule_sim_server
 from tasks.report import end_night, start_night
+from tasks.retention import prune_results
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,13 @@ def say_reused(stage: str, since: float, made: Mapping[str, Collection[Path]]) -
     if any(reused.values()):
         counts = ", ".join(f"{count} of {len(made[what])} {what}" for what, count in reused.items())
         get_run_logger().info("%s: %s reused from earlier runs", stage, counts)
+
+
+def remove_old(config: Config, since: float) -> None:
+    """Remove what no recent night has used, nor this one since its beginning; a fault there is not worth a night."""
+    pruned = prune_results(config, since, return_state=True)
+    if not pruned.is_completed():
+        get_run_logger().warning("not everything old was removed: %s", pruned.message)
 
 
 def stand_in_server() -> AbstractContextManager[str | None]:

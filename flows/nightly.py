@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from prefect import flow, get_run_logger
+from prefect import flow
 
 from dynaq.config_file import load_config
 from dynaq.data.connection import open_database
@@ -16,10 +16,9 @@ from flows.compare import compare_arms
 from flows.extract import extract
 from flows.finetune import finetune
 from flows.ingest import ingest
-from flows.night import mlflow_night
+from flows.night import mlflow_night, remove_old
 from flows.pretrain import pretrain
 from tasks.labelling import today
-from tasks.retention import prune_results
 
 
 @flow
@@ -46,7 +45,5 @@ def nightly(config: str = "configs/demo.yaml", overrides: dict[str, Any] | None 
         with night.timed("finetune"):
             finetune(config, overrides, snapshot, day)
         report = compare_arms(settings, snapshot, night, day)
-    pruned = prune_results(settings, since, return_state=True)
-    if not pruned.is_completed():  # not worth a night
-        get_run_logger().warning("not everything old was removed: %s", pruned.message)
+    remove_old(settings, since)
     return report

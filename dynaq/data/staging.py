@@ -20,18 +20,22 @@ def publish_snapshot(staging: Path, final: Path, workdir: Path) -> None:
     """Rename a staged snapshot to its final name, or renew the same one that is there already.
 
     A snapshot of the same content keeps its vectors, ids and texts; its manifest and quarantine list become
-    those of this run, so that it counts as the latest. A damaged one is set aside under ``workdir``.
+    those of this run, so that it counts as the latest. What stages have kept beside them has no digest and goes: they
+    make it anew. A damaged snapshot is set aside under ``workdir``.
     """
     if rename_whole(staging, final):
         return
     try:
-        open_snapshot(final, verify=True)
+        known = {*open_snapshot(final, verify=True).manifest.files, QUARANTINE, MANIFEST}
     except ArtifactError:
         set_aside(final, workdir, "its files are not those of its manifest")
         rename_whole(staging, final)
     else:
         for name in (QUARANTINE, MANIFEST):
             (staging / name).replace(final / name)
+        for derived in final.iterdir():
+            if derived.name not in known and derived.is_file():
+                derived.unlink()
         mark_used(final)
         flush(final)
     flush(final.parent)

@@ -143,7 +143,9 @@ def test_an_unchanged_market_renews_its_snapshot(fill: Fill, extraction: Extract
     written = (first / "jobs_vectors.f32").stat().st_ino
     created = open_snapshot(first).manifest.created
     assert latest_snapshot(tmp_path / "snapshots") == other
+    (first / "jobs_unit_scale.f32").write_bytes(b"derived, and rotten")
     assert extraction() == first
+    assert not (first / "jobs_unit_scale.f32").exists()
     assert latest_snapshot(tmp_path / "snapshots") == first
     assert open_snapshot(first, verify=True).manifest.created > created
     assert (first / "jobs_vectors.f32").stat().st_ino == written
