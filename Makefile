@@ -8,6 +8,7 @@ READY := $(VENV)/ready-$(shell cat pyproject.toml constraints.txt | cksum | cut 
 
 export DO_NOT_TRACK = true
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
+export PREFECT_RESULTS_DEFAULT_SERIALIZER = json
 
 .PHONY: demo test ui doctor real test-slow bench study aa views scale lint lock audit worker clean
 .DELETE_ON_ERROR:
