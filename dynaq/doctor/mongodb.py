@@ -33,14 +33,13 @@ def check_mongodb(config: Config) -> Finding:
         seconds = time.perf_counter() - started
         collection.delete_one({"_id": key})
     where = "MONGODB_URI" if "MONGODB_URI" in os.environ else "embedded"
-    members = hello.get("setName") or ("sharded" if hello.get("msg") == "isdbgrid" else None)
-    seen = f"{where}, version {version}, set {members}, a durable write took {seconds:.2f} s"
-    if members is None:
-        seen = seen.replace("set None", "no replica set, so that it may lose what it has confirmed")
-        return Finding("warn", seen, "run it as a replica set, of one member if need be (mongod --replSet)")
+    seen = f"{where}, version {version}, a durable write took {seconds:.2f} s"
+    if "setName" not in hello and hello.get("msg") != "isdbgrid":  # nor a sharded cluster
+        todo = "run it as a replica set, of one member if need be (mongod --replSet)"
+        return Finding("warn", f"{seen}, but no replica set: what it has confirmed may be lost", todo)
     if int(version.partition(".")[0]) < _OLDEST:
         return Finding("warn", seen, f"dynaq is tested with {_OLDEST}.0 and later")
-    return Finding("ok", seen)
+    return Finding("ok", f"{seen}, {'replica set' if 'setName' in hello else 'sharded cluster'}")
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ def check_collection(config: Config, source: Source) -> Finding:
         return Finding("FAIL", f"{seen} {', '.join(faults)}", f"embed again, or correct {source.key} and the fields")
     if absent := [f"{field} ({key})" for key, field in source.texts.items() if not _any(documents, field)]:
         return Finding("warn", f"{seen} none has {', '.join(absent)}", "correct these names, or drop them")
-    return Finding("ok", f"{seen} all can be used" if source.vectors else f"{seen} some have each field")
+    return Finding("ok", f"{seen} enough can be used" if source.vectors else f"{seen} some have each field")
 
 
 def _faults(documents: list[Document], source: Source, extract: ExtractConfig) -> Iterator[str]:

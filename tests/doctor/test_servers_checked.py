@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import socket
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from pymongo.database import Database
 
 from dynaq.config import Config, MongoConfig
 from dynaq.config_file import load_config
+from dynaq.data.embedded import find_mongod
 from dynaq.data.vectors import encode_vector
 from dynaq.doctor.finding import Finding, examine
 from dynaq.doctor.llm import check_endpoint, check_judge, check_llm
@@ -61,8 +63,21 @@ def test_mongodb_takes_a_durable_write_and_keeps_nothing(config: Config, databas
     finding = check_mongodb(config)
     assert finding.status == "ok"
     assert finding.seen.startswith("embedded, version 6.")
-    assert ", set dynaq, " in finding.seen
+    assert finding.seen.endswith(", replica set")
     assert database["llm_spending"].count_documents({}) == 0
+
+
+def test_a_server_alone_is_no_replica_set(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    port = free_port()
+    command = [find_mongod(), "--dbpath", str(tmp_path), "--port", str(port), "--bind_ip", "127.0.0.1"]
+    with subprocess.Popen([*command, "--nounixsocket"], stdout=subprocess.DEVNULL) as mongod:
+        try:
+            monkeypatch.setenv("MONGODB_URI", f"mongodb://127.0.0.1:{port}/")
+            finding = check_mongodb(config)
+        finally:
+            mongod.kill()
+    assert finding.status == "warn"
+    assert "no replica set" in finding.seen
 
 
 def test_collections_that_hold_what_is_asked_for(config: Config, filled: Database[dict[str, Any]]) -> None:
