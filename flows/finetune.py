@@ -18,7 +18,7 @@ from dynaq.rewards.audit_pairs import human_labels
 from dynaq.rewards.budget import account, forecast
 from flows.fan_out import fan_out
 from flows.night import find_snapshot, say_reused, stand_in_server
-from tasks.labelling import audit_labels, feedback_endpoint, latest_audit, open_ledger, today
+from tasks.labelling import audit_labels, feedback_endpoint, latest_audit, named_day, open_ledger, today
 from tasks.train import finetune_arm
 
 
@@ -35,7 +35,8 @@ def finetune(
     Where the audit finds labels that cannot be trusted and the gate says skip, nothing is trained. ``day`` is the one
     whose budget pays, this one if not given.
     """
-    settings, day, since = load_config(config, overrides), day or today(), time.time()
+    settings, since = load_config(config, overrides), time.time()
+    day = named_day(day) if day else today()
     snapshot = find_snapshot(settings, snapshot)
     endpoint, log = resolve_endpoint(), get_run_logger()
     if endpoint is None:

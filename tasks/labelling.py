@@ -18,7 +18,7 @@ from dynaq.data.connection import MongoDatabase, open_database
 from dynaq.data.labels import LabelStore
 from dynaq.data.ledger import Ledger
 from dynaq.data.snapshot import Snapshot, open_snapshot
-from dynaq.errors import LabelError
+from dynaq.errors import InputError, LabelError
 from dynaq.llm.client import LabelClient
 from dynaq.llm.endpoint import Endpoint, resolve_endpoint, rule_sim_endpoint
 from dynaq.rewards.audit import Audit, audit
@@ -60,6 +60,18 @@ def open_ledger(config: Config, snapshot: Snapshot, database: MongoDatabase, pro
 def today() -> str:
     """The day that budgets and audits belong to, UTC, as 2026-11-21; a night keeps that of its beginning."""
     return datetime.now(UTC).date().isoformat()
+
+
+def named_day(day: str) -> str:
+    """A day that somebody names, written as ``today`` writes it: directories and accounts are called by it.
+
+    Raises:
+        InputError: it is none.
+    """
+    try:
+        return date.fromisoformat(day).isoformat()
+    except ValueError:
+        raise InputError(f"day is {day!r}, it must be a date such as 2026-11-21") from None
 
 
 @task(**RETRY)

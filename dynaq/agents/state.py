@@ -26,12 +26,9 @@ def load_learned(agent: DynaQ, tensors: Tensors, name: str) -> None:
     Raises:
         ArtifactError: they are of an agent of other layers, or incomplete; ``name`` says which checkpoint.
     """
-    try:
-        agent.q.load_state_dict(_part(tensors, "q"))
-    except RuntimeError:
-        raise ArtifactError(
-            f"checkpoint {name} was trained with other layers than the configuration asks for"
-        ) from None
+    if _schema(tensors) != _schema(learned(agent)):
+        raise ArtifactError(f"checkpoint {name} was trained with other layers than the configuration asks for")
+    agent.q.load_state_dict(_part(tensors, "q"))
     agent.replay.load(_part(tensors, "replay"))
     agent.average_reward = float(tensors["average_reward"])
     agent.learned_before = True
@@ -108,6 +105,15 @@ def load_agent_state(agent: DynaQ, state: Tensors) -> None:
 
 def _named(prefix: str, tensors: Tensors) -> Tensors:
     return {f"{prefix}.{name}": tensor.detach() for name, tensor in tensors.items()}
+
+
+def _schema(tensors: Tensors) -> dict[str, tuple[torch.Size, torch.dtype]]:
+    """Shapes and types of the weights; the replay looks at its own, whose lengths vary."""
+    return {
+        name: (tensor.shape, tensor.dtype)
+        for name, tensor in tensors.items()
+        if name.startswith("q.") or name == "average_reward"
+    }
 
 
 def _part(tensors: Tensors, prefix: str) -> Tensors:

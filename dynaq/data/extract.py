@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bson import ObjectId
+from bson import Code, ObjectId
 from numpy.typing import NDArray
 from pymongo.collection import Collection
 from pymongo.database import Database
@@ -246,7 +246,7 @@ def _id(source: _Source, document: Document) -> str:
 def _id_problem(value: Any) -> str | None:
     if value is None or value == "":
         return "missing id"
-    if isinstance(value, bool) or not isinstance(value, str | int | ObjectId):
+    if isinstance(value, bool | Code) or not isinstance(value, str | int | ObjectId):  # JavaScript is a str too
         return "bad type"
     return None
 

@@ -11,11 +11,9 @@ import asyncio
 import json
 import random
 import re
-import ssl
 import time
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import httpx2
 import openai
@@ -23,8 +21,9 @@ from aiolimiter import AsyncLimiter
 
 from dynaq.config import LLMConfig, RatesConfig
 from dynaq.errors import ConfigError
-from dynaq.llm.endpoint import RULE_SIM, Endpoint
+from dynaq.llm.endpoint import Endpoint
 from dynaq.llm.reply import Failure
+from dynaq.llm.sdk import http_client, sdk
 
 QUOTA_USED_UP = "http 429 insufficient_quota"
 _MAY_PASS = re.compile(r"connection|timeout|http (429|5\d\d)( .*)?")
@@ -49,8 +48,8 @@ class Server:
     def __init__(self, endpoint: Endpoint, config: LLMConfig, share: float) -> None:
         self._endpoint, self._config = endpoint, config
         self._tls = httpx2.create_ssl_context()
-        self._idle = [_http_client(endpoint, self._tls)]
-        self._sdk = _sdk(endpoint, config.timeout_s, self._idle[0])
+        self._idle = [http_client(endpoint, self._tls)]
+        self._sdk = sdk(endpoint, config.timeout_s, self._idle[0])
         # Address and headers, once the SDK has made them.
         self._request: tuple[httpx2.URL, dict[str, str]] | None = None
         self._rates = _Rates(config.rates, share)
@@ -107,7 +106,7 @@ class Server:
         assert self._request is not None
         url, headers = self._request
         # A client for each call in flight: a shared one looks over all its connections for each request.
-        http = self._idle.pop() if self._idle else _http_client(self._endpoint, self._tls)
+        http = self._idle.pop() if self._idle else http_client(self._endpoint, self._tls)
         try:
             # Not http.post, which would merge and parse the same address and headers for each body.
             return await http.send(httpx2.Request("POST", url, headers=headers, content=json.dumps(body).encode()))
@@ -203,24 +202,3 @@ def _code(response: httpx2.Response) -> str:
     except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
         return ""
     return next((name for name in named if isinstance(name, str) and re.fullmatch("[a-z_]{1,40}", name)), "")
-
-
-def _http_client(endpoint: Endpoint, tls: ssl.SSLContext) -> httpx2.AsyncClient:
-    address = urlsplit(endpoint.url.get_secret_value())
-    named = "@" in address.netloc
-    return openai.DefaultAsyncHttpxClient(
-        auth=(unquote(address.username or ""), unquote(address.password or "")) if named else None,
-        # The stand-in is on loopback, where a proxy from the environment would not find it.
-        trust_env=endpoint.provenance != RULE_SIM,
-        verify=tls,
-    )
-
-
-def _sdk(endpoint: Endpoint, timeout_s: float, http_client: httpx2.AsyncClient) -> openai.AsyncOpenAI:
-    address, key = urlsplit(endpoint.url.get_secret_value()), endpoint.key.get_secret_value()
-    # Without the credentials that it may hold: httpx logs each URL with its password.
-    url = address._replace(netloc=address.netloc.rpartition("@")[2]).geturl()
-    patience: dict[str, Any] = {"timeout": timeout_s, "max_retries": 0, "http_client": http_client}
-    if endpoint.azure_version is not None:
-        return openai.AsyncAzureOpenAI(azure_endpoint=url, api_key=key, api_version=endpoint.azure_version, **patience)
-    return openai.AsyncOpenAI(base_url=url, api_key=key, **patience)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -60,7 +61,7 @@ class Registered:
     @property
     def weights(self) -> str:
         """The sha256 of the weights; raises ArtifactError for a version that was registered by other means."""
-        if "weights" not in self.tags:
+        if not re.fullmatch("[0-9a-f]{64}", self.tags.get("weights", "")):  # it becomes part of a path
             raise ArtifactError(f"{self} was not registered by dynaq: point the alias at a version that was")
         return self.tags["weights"]
 
