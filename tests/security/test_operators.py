@@ -52,7 +52,7 @@ def test_ids_that_are_operators_meet_nobody(
         database[vectors].insert_many([{id_field: each, field: encode_vector([0.0, 1.0])} for each in OPERATORS])
     snapshot = open_snapshot(extract_snapshot(database, mongo_config, extract, tmp_path))
     assert snapshot.job_ids == snapshot.applicant_ids == ["a"]
-    assert snapshot.job_texts == [{"title": "welder"}]
+    assert list(snapshot.job_texts) == [{"title": "welder"}]
     assert snapshot.manifest.quarantined[names.job_embeddings] == {"bad type": len(OPERATORS), "no vectors": 2}
 
 
