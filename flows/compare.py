@@ -13,7 +13,6 @@ from dynaq.agents import stages
 from dynaq.agents.arms import arms
 from dynaq.config import Config
 from dynaq.config_file import load_config
-from dynaq.data.connection import open_database
 from dynaq.data.snapshot import open_snapshot
 from dynaq.errors import ArtifactError, InputError, LabelError, TransientError
 from dynaq.evaluation.champion import Decision
@@ -29,7 +28,7 @@ from flows.night import MLflowNight, find_snapshot, mlflow_night, stand_in_serve
 from tasks.champion import crown, fetch_champion, judge, pick_winner
 from tasks.compare import draw_panel, measure_similarity, run_contestant
 from tasks.judges import grade_lists, measure_fairness, rank_lists
-from tasks.labelling import latest_audit, open_ledger, today
+from tasks.labelling import latest_audit, paid_so_far, today
 from tasks.report import Labelling, Outputs, show_night, track_night, write_night
 
 
@@ -74,8 +73,7 @@ def compare_arms(settings: Config, snapshot: Path, night: MLflowNight, day: str)
         title = _title_match(settings, snapshot, panel, field, challenger)
     online += title.online
     outputs = Outputs(snapshot, panel, field.trained(), online, graded, fairness, similarity)
-    with open_database(settings.mongo, settings.work_path) as database:
-        labelling = Labelling(source, open_ledger(settings, opened, database, source, day).total(), audit)
+    labelling = Labelling(source, paid_so_far(settings, snapshot, source, day), audit)
     run = track_night(settings, night.run, outputs, labelling)
     verdict = "No agent is shown to earn more than the baseline: nobody challenges the champion tonight."
     if winner and challenger and run:

@@ -17,7 +17,7 @@ from flows.finetune import finetune
 from flows.ingest import ingest
 from flows.night import mlflow_night
 from flows.pretrain import pretrain
-from tasks.labelling import today
+from tasks.labelling import reach_database, today
 
 
 @flow
@@ -27,6 +27,7 @@ def nightly(config: str = "configs/demo.yaml", overrides: dict[str, Any] | None 
     What an earlier or interrupted night has finished for the same inputs is reused.
     """
     settings, day = load_config(config, overrides), today()
+    reach_database(settings)
     # An embedded mongod stays up between the stages.
     with (
         open_database(settings.mongo, settings.work_path),
