@@ -10,14 +10,15 @@ from __future__ import annotations
 import fcntl
 import itertools
 import logging
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from dynaq.artifacts import flush
 from dynaq.config import Config
+from dynaq.disk import needing_room
 from dynaq.errors import ArtifactError, DynaqError, TransientError
 from dynaq.tracking.mlflow_tracker import RunRecord, Tracker
 from dynaq.tracking.registry import Registry
@@ -36,15 +37,16 @@ def put(config: Config, record: RunRecord) -> None:
     target = _directory(config) / f"{record.night}.{next(_number):06d}.json"
     aside = target.with_suffix(".new")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with aside.open("w", encoding="utf-8") as file:
-            file.write(record.model_dump_json())
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(target)
+        with needing_room(target.parent):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            aside.write_text(record.model_dump_json(), encoding="utf-8")
+            flush(aside)
+            aside.replace(target)
     except OSError as error:
-        aside.unlink(missing_ok=True)
         raise ArtifactError(f"cannot write into {target.parent}: {error.strerror}") from None
+    finally:
+        with suppress(OSError):
+            aside.unlink(missing_ok=True)  # of a write that failed
 
 
 def waiting(config: Config) -> list[Path]:
