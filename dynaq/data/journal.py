@@ -52,7 +52,8 @@ class Journal:
         except OSError as error:  # MongoDB is the better place anyway
             log.warning("paid labels cannot be kept in %s meanwhile: %s", self._directory, error.strerror)
         yield group
-        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            path.unlink()
 
     def redo(self) -> None:
         """Account for and store what others had to leave.
