@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from dynaq import __version__
+from dynaq.disk import needing_room
 from dynaq.errors import ArtifactError
 
 log = logging.getLogger(__name__)
@@ -117,14 +118,16 @@ def staged(root: Path) -> Iterator[Path]:
     """A fresh directory under root, gone afterwards unless renamed; what dead runs left there is removed first."""
     directory = root / "@".join([_ASIDE, socket.gethostname(), str(os.getpid()), secrets.token_hex(4)])
     try:
-        directory.mkdir(parents=True)
+        with needing_room(root):
+            directory.mkdir(parents=True)
     except OSError as error:
         raise ArtifactError(f"cannot write into {root}: {error.strerror}") from None
     for left_over in root.glob(f"{_ASIDE}@*"):
         if _is_dead(left_over):
             shutil.rmtree(left_over, ignore_errors=True)
     try:
-        yield directory
+        with needing_room(root):
+            yield directory
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 

@@ -14,7 +14,6 @@ from dynaq.agents import stages
 from dynaq.agents.arms import arms
 from dynaq.config import Config
 from dynaq.config_file import load_config
-from dynaq.data.connection import open_database
 from dynaq.data.snapshot import open_snapshot
 from dynaq.errors import ArtifactError, InputError, LabelError, TransientError
 from dynaq.evaluation.champion import Decision
@@ -24,13 +23,14 @@ from dynaq.evaluation.graded import takes_part
 from dynaq.evaluation.panel import read_panel
 from dynaq.llm.endpoint import RULE_SIM, resolve_endpoint
 from dynaq.rewards.llm_feedback import reward_name
+from dynaq.tracking.spool import put
 from flows.fan_out import fan_out
 from flows.night import MLflowNight, find_snapshot, mlflow_night, say_reused, stand_in_server
 from tasks.champion import crown, fetch_champion, judge, pick_winner
 from tasks.compare import draw_panel, measure_similarity, run_contestant
 from tasks.judges import grade_lists, measure_fairness, rank_lists
-from tasks.labelling import latest_audit, open_ledger, today
-from tasks.report import Labelling, Outputs, log_report, show_night, track_night, write_night
+from tasks.labelling import latest_audit, paid_so_far, today
+from tasks.report import Labelling, Outputs, show_night, track_night, write_night
 
 
 @flow
@@ -76,17 +76,29 @@ def compare_arms(settings: Config, snapshot: Path, night: MLflowNight, day: str)
     rankings = [path for _, found in graded for paths in found.values() for path in paths]
     say_reused("compare", since, {"panels": [panel], "online runs": online, "rankings": rankings})
     outputs = Outputs(snapshot, panel, field.trained(), online, graded, fairness, similarity)
-    with open_database(settings.mongo, settings.work_path) as database:
-        labelling = Labelling(source, open_ledger(settings, opened, database, source, day).total(), audit)
-    run_id = track_night(settings, night.run_id, outputs, labelling)
+    labelling = Labelling(source, paid_so_far(settings, snapshot, source, day), audit)
+    run = track_night(settings, night.run, outputs, labelling)
     verdict = "No agent is shown to earn more than the baseline: nobody challenges the champion tonight."
-    if winner and challenger and run_id:
+    if winner and challenger and run:
         decision = judge(settings, online, winner, challenger, title.champion) if not title.fault else None
-        verdict = crown(settings, run_id, decision or Decision(False, f"the champion was not met: {title.fault}"))
+        decision = decision or Decision(False, f"the champion was not met: {title.fault}")
+        verdict = _carry_out(settings, run, decision, title.champion)
     report = write_night(settings, outputs, labelling, verdict, night.seconds)
-    log_report(settings, night.run_id, report)
+    put(settings, night.run.model_copy(update={"artifacts": {"report": report}}))
     show_night(settings, report)
     return report
+
+
+def _carry_out(config: Config, run: str, decision: Decision, champion: Path | None) -> str:
+    """What becomes of the challenger, in words; a decision that MLflow does not hear is none."""
+    try:
+        return crown(config, run, decision, champion)
+    except (ArtifactError, TransientError) as error:
+        get_run_logger().warning("no champion is changed: %s", error)
+        return (
+            f"No champion is changed tonight, for {error}. What would have been decided: {decision.reason}. The"
+            " challenger is registered once MLflow answers, and has to win again to become the champion."
+        )
 
 
 def _panel(config: Config, snapshot: Path, field: Field, day: str) -> Path:
@@ -121,7 +133,7 @@ def _title_match(config: Config, snapshot: Path, panel: Path, field: Field, chal
         if champion is None:
             return TitleMatch(online, None, "")
         return TitleMatch(online + _run(config, snapshot, panel, [field.contender("champion", champion)]), champion, "")
-    except (ArtifactError, InputError) as error:
+    except (ArtifactError, InputError, TransientError) as error:
         get_run_logger().warning("the champion cannot be used: %s", error)
         return TitleMatch(online, None, str(error))
 

@@ -18,7 +18,16 @@ from dynaq.rewards.audit_pairs import human_labels
 from dynaq.rewards.budget import account, forecast
 from flows.fan_out import fan_out
 from flows.night import find_snapshot, say_reused, stand_in_server
-from tasks.labelling import audit_labels, feedback_endpoint, latest_audit, named_day, open_ledger, today
+from tasks.labelling import (
+    audit_labels,
+    feedback_endpoint,
+    latest_audit,
+    named_day,
+    open_ledger,
+    paid_so_far,
+    reach_database,
+    today,
+)
 from tasks.train import finetune_arm
 
 
@@ -43,6 +52,7 @@ def finetune(
         log.warning("No LLM is configured: labels come from the rule-based stand-in rule-sim-v1, not from an LLM")
     else:
         log.info("labels come from %s", endpoint.provenance)
+    reach_database(settings)
     # One connection here keeps an embedded mongod up while the processes come and go.
     with (
         stand_in_server() as stand_in,
@@ -52,7 +62,8 @@ def finetune(
         ledger = open_ledger(settings, opened, database, provenance, day)
         asked = arms(settings, "llm", "hybrid")
         log.info(_forecast(settings, opened, len(asked)))
-        log.info("paid on this snapshot today: %s", account(ledger.total(), settings.llm))
+        paid = paid_so_far(settings, snapshot, provenance, day)
+        log.info("paid on this snapshot today: %s", account(paid, settings.llm))
         weight = _weight(settings, opened, stand_in, day)
         if weight == 0:
             return {}

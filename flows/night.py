@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import logging
+import secrets
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 from prefect import get_run_logger
 
-from dynaq.artifacts import made_before, mark_used
+from dynaq.artifacts import code_version, made_before, mark_used
 from dynaq.config import Config
 from dynaq.data.manifest import check_matches
 from dynaq.data.snapshot import latest_snapshot, open_snapshot
 from dynaq.errors import DynaqError
 from dynaq.llm.endpoint import resolve_endpoint
 from dynaq.llm.rule_sim.process import rule_sim_server
-from tasks.report import end_night, start_night
+from dynaq.tracking.mlflow_tracker import RunRecord, flat_params
+from dynaq.tracking.spool import put
+from tasks.report import deliver_spool
 from tasks.retention import prune_results
 
 
@@ -26,7 +30,7 @@ from tasks.retention import prune_results
 class MLflowNight:
     """The parent run of a night, and how long each stage has taken."""
 
-    run_id: str
+    run: RunRecord
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
@@ -41,17 +45,30 @@ class MLflowNight:
 
 @contextmanager
 def mlflow_night(config: Config, name: str) -> Iterator[MLflowNight]:
-    """Open the parent run, and close it as finished or failed; the error of the night is the one that is raised."""
-    night = MLflowNight(start_night(config, name))
+    """Open the parent run, and close it as finished or failed, now or when MLflow answers again."""
+    now = datetime.now(UTC)
+    night = MLflowNight(
+        RunRecord(
+            key=f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(4)}",
+            name=name,
+            started=round(now.timestamp() * 1000),
+            params=flat_params(config),
+            tags={"code": code_version()},
+        )
+    )
+    put(config, night.run)
+    deliver_spool(config)
+    status = "FAILED"  # also after Ctrl-C and SIGTERM, which end a night as well
     try:
         yield night
-    except BaseException:  # Ctrl-C and SIGTERM, which end a night as well, are no Exception
+        status = "FINISHED"
+    finally:
         try:
-            end_night(config, night.run_id, False, night.seconds)
-        except DynaqError as error:
+            seconds = {f"seconds_{stage}": value for stage, value in night.seconds.items()}
+            put(config, night.run.model_copy(update={"status": status, "metrics": seconds}))
+            deliver_spool(config)
+        except DynaqError as error:  # the night has its report, or an error of its own
             logging.getLogger("dynaq").warning("the run in MLflow stays open: %s", error)
-        raise
-    end_night(config, night.run_id, True, night.seconds)
 
 
 def find_snapshot(config: Config, given: Path | None) -> Path:

@@ -18,7 +18,7 @@ from flows.finetune import finetune
 from flows.ingest import ingest
 from flows.night import mlflow_night, remove_old
 from flows.pretrain import pretrain
-from tasks.labelling import today
+from tasks.labelling import reach_database, today
 
 
 @flow
@@ -29,6 +29,7 @@ def nightly(config: str = "configs/demo.yaml", overrides: dict[str, Any] | None 
     text for ``fresh``. What no recent night has used is removed in the end.
     """
     settings, day, since = load_config(config, overrides), today(), time.time()
+    reach_database(settings)
     # An embedded mongod stays up between the stages.
     with (
         open_database(settings.mongo, settings.work_path),

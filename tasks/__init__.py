@@ -6,7 +6,9 @@ Every task can be repeated: what it would write is named by a digest of its inpu
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
+import threading
 
 os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
@@ -30,3 +32,13 @@ class _OneSentence(logging.Filter):
 
 for _name in ("prefect.flow_runs", "prefect.task_runs"):
     logging.getLogger(_name).addFilter(_OneSentence())
+
+
+def _end_with(parent: multiprocessing.process.BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
+
+
+# A worker whose flow was killed would go on, and pay for labels beside the worker of the flow that goes on.
+if _flow := multiprocessing.parent_process():
+    threading.Thread(target=_end_with, args=[_flow], daemon=True).start()

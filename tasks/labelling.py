@@ -15,8 +15,9 @@ from prefect.artifacts import create_markdown_artifact
 from dynaq.artifacts import code_version, finished, inputs_key, publish
 from dynaq.config import Config
 from dynaq.data.connection import MongoDatabase, open_database
+from dynaq.data.journal import Journal
 from dynaq.data.labels import LabelStore
-from dynaq.data.ledger import Ledger
+from dynaq.data.ledger import Ledger, Spent
 from dynaq.data.snapshot import Snapshot, open_snapshot
 from dynaq.errors import InputError, LabelError
 from dynaq.llm.client import LabelClient
@@ -38,10 +39,12 @@ def open_labeller(
     ``share`` of the provider's rates is this task's.
     """
     endpoint = feedback_endpoint(stand_in)
+    store = LabelStore(database[config.mongo.collections.labels])
+    ledger = open_ledger(config, snapshot, database, endpoint.provenance, account)
+    journal = Journal(config.work_path / "journal", store, ledger)
+    journal.redo()
     with LabelClient(endpoint, config.llm, share) as client:
-        store = LabelStore(database[config.mongo.collections.labels])
-        budget = Budget(config.llm, open_ledger(config, snapshot, database, endpoint.provenance, account))
-        yield Labeller(store, client, config.llm, budget)
+        yield Labeller(store, client, config.llm, Budget(config.llm, ledger), journal)
 
 
 def feedback_endpoint(stand_in: str | None) -> Endpoint:
@@ -72,6 +75,20 @@ def named_day(day: str) -> str:
         return date.fromisoformat(day).isoformat()
     except ValueError:
         raise InputError(f"day is {day!r}, it must be a date such as 2026-11-21") from None
+
+
+@task(**RETRY)
+def reach_database(config: Config) -> None:
+    """Wait for MongoDB, as patiently as every task does that works with it."""
+    with open_database(config.mongo, config.work_path):
+        pass
+
+
+@task(**RETRY)
+def paid_so_far(config: Config, snapshot: Path, provenance: str, day: str) -> Spent:
+    """What is paid on a snapshot on a day."""
+    with open_database(config.mongo, config.work_path) as database:
+        return open_ledger(config, open_snapshot(snapshot), database, provenance, day).total()
 
 
 @task(**RETRY)

@@ -1,4 +1,4 @@
-"""A night whose starter is gone ends, even where its SIGTERM is lost."""
+"""A night whose starter is gone ends, even where its SIGTERM is lost; and so do the workers of one that was killed."""
 
 from __future__ import annotations
 
@@ -36,6 +36,31 @@ def test_a_night_that_lost_its_starter_ends() -> None:
     while time.monotonic() < deadline and _lives(night):
         time.sleep(0.1)
     assert not _lives(night)
+
+
+FLOW = """
+import os, time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+    pool.submit(exec, "import tasks").result()
+    print(pool.submit(os.getpid).result(), flush=True)
+    pool.submit(time.sleep, 60)
+"""
+
+
+def test_a_worker_ends_with_its_flow() -> None:
+    flow = subprocess.Popen([sys.executable, "-c", FLOW], stdout=subprocess.PIPE, text=True)
+    assert flow.stdout is not None
+    worker = int(flow.stdout.readline())
+    assert _lives(worker)
+    flow.kill()
+    flow.wait()
+    flow.stdout.close()
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and _lives(worker):
+        time.sleep(0.1)
+    assert not _lives(worker)
 
 
 def _lives(pid: int) -> bool:
