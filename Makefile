@@ -17,7 +17,7 @@ demo: $(READY)  ## the nightly flow on a generated market, everything embedded
 	$(BIN)/python -m flows nightly --config $(CONFIG)
 
 test: $(READY)  ## the default test suite, with ruff, mypy and the import contract
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 ui: $(READY)  ## the pages of Prefect and MLflow over what has run so far
 	$(BIN)/python -m flows ui --config $(CONFIG)
