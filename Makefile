@@ -10,7 +10,7 @@ export DO_NOT_TRACK = true
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export PREFECT_RESULTS_DEFAULT_SERIALIZER = json
 
-.PHONY: demo test ui doctor real test-slow bench study aa views scale lint lock audit worker clean
+.PHONY: demo test ui doctor real test-slow bench study aa views scale trial lint lock audit worker clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)  ## the nightly flow on a generated market, everything embedded
@@ -36,6 +36,10 @@ worker: $(READY)  ## register the nightly cron and the ad-hoc deployments and ru
 real: $(READY)  ## 12,000 postings and 2,129 resumes: make real DATA=<folder with the two Parquet files>
 	@test -n "$(DATA)" || { echo "make real needs DATA=<folder with usajobs_postings.parquet and livecareer_resumes.parquet>"; exit 2; }
 	DYNAQ_REAL_DATA=$(DATA) $(BIN)/python -m flows nightly --config configs/real.yaml
+
+KILLS ?= 8
+trial: $(READY)  ## kill -9 at random moments of a small night: make trial KILLS=30, of the demo with CONFIG=configs/demo.yaml
+	$(BIN)/python -m tests.bench.kill_trial --kills $(KILLS) $(if $(findstring command,$(origin CONFIG)),--config $(CONFIG))
 
 views: export DYNAQ_VIEWS_DATA = $(CURDIR)/.dynaq/views/data
 views: $(READY)  ## a night judged by real job views: make views DATA=<folder with the kandij CSVs>

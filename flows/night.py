@@ -57,9 +57,9 @@ def mlflow_night(config: Config, name: str) -> Iterator[MLflowNight]:
         )
     )
     put(config, night.run)
-    deliver_spool(config)
     status = "FAILED"  # also after Ctrl-C and SIGTERM, which end a night as well
     try:
+        deliver_spool(config)
         yield night
         status = "FINISHED"
     finally:
