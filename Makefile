@@ -10,7 +10,7 @@ export DO_NOT_TRACK = true
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export PREFECT_RESULTS_DEFAULT_SERIALIZER = json
 
-.PHONY: demo test ui doctor real test-slow bench study aa views scale trial lint lock audit worker clean
+.PHONY: demo test services doctor real test-slow bench study aa views scale trial lint lock audit clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)  ## the nightly flow on a generated market, everything embedded
@@ -19,19 +19,11 @@ demo: $(READY)  ## the nightly flow on a generated market, everything embedded
 test: $(READY)  ## the default test suite, with ruff, mypy and the import contract
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
-ui: $(READY)  ## the pages of Prefect and MLflow over what has run so far
-	$(BIN)/python -m flows ui --config $(CONFIG)
+services: $(READY)  ## Prefect, MLflow and a worker that runs the nightly flow by cron, and the pages of both
+	$(BIN)/python -m flows services --config $(CONFIG)
 
 doctor: $(READY)  ## what nights need, part by part, and what to do about what is missing
 	$(BIN)/python -m flows doctor --config $(CONFIG)
-
-worker: export PREFECT_API_URL ?= http://127.0.0.1:4200/api
-worker: export DYNAQ_HOME = $(CURDIR)
-worker: export DYNAQ_CONFIG = $(CONFIG)
-worker: $(READY)  ## register the nightly cron and the ad-hoc deployments and run them (beside `make ui`)
-	$(BIN)/prefect work-pool create dynaq --type process --overwrite
-	$(BIN)/prefect --no-prompt deploy --all --prefect-file deployments/prefect.yaml
-	$(BIN)/prefect worker start --pool dynaq
 
 real: $(READY)  ## 12,000 postings and 2,129 resumes: make real DATA=<folder with the two Parquet files>
 	@test -n "$(DATA)" || { echo "make real needs DATA=<folder with usajobs_postings.parquet and livecareer_resumes.parquet>"; exit 2; }

@@ -6,6 +6,7 @@
     ├── ArtifactError           what dynaq wrote earlier: a snapshot or checkpoint, damaged or of another kind
     ├── MissingDependencyError  what the machine lacks: a binary, a package
     ├── LabelError              LLM feedback that cannot be had, trusted or afforded
+    ├── BusyError               another run writes into the working directory
     └── TransientError          a server that did not answer; the only kind that may be tried again
 
 Messages name the value, the bound and what to do, in one sentence, and never a URI or a key.
@@ -36,6 +37,10 @@ class MissingDependencyError(DynaqError):
 
 class LabelError(DynaqError):
     """LLM feedback cannot be had, trusted or afforded; what was paid for is already stored."""
+
+
+class BusyError(DynaqError):
+    """Another run writes into the working directory, and ``night.on_busy`` says refuse."""
 
 
 class TransientError(DynaqError):

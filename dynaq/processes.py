@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import multiprocessing
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
@@ -27,3 +30,20 @@ def death_pact(number: signal.Signals = signal.SIGKILL) -> Callable[[], None] | 
             os._exit(1)
 
     return sign
+
+
+def end_with_parent() -> None:
+    """End this process soon after the one that started it through multiprocessing; nothing in others.
+
+    A worker of a pool whose owner was killed would go on with its task, beside the next run, and then wait for ever.
+    """
+    if multiprocessing.current_process().name == "MainProcess":  # parent_process() is not known yet where we are called
+        return
+    parent = os.getppid()
+
+    def follow() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()

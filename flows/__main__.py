@@ -1,7 +1,7 @@
 """Command line: ``python -m flows nightly --config configs/demo.yaml --set agent.gamma=0 --fresh``.
 
 Exit status 0: done. 2: an error that is explained in one line. 130: interrupted. Runs against PREFECT_API_URL, else
-against the server of a running ``make ui``, else against a Prefect server of its own that stops with it.
+against the server of a running ``make services``, else against a Prefect server of its own that stops with it.
 """
 
 from __future__ import annotations
@@ -12,11 +12,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -26,8 +24,10 @@ from dynaq.config_file import load_config
 from dynaq.errors import ConfigError, DynaqError
 from dynaq.llm.endpoint import resolve_endpoint, resolve_judge
 from dynaq.processes import death_pact
+from flows.children import answers
 from flows.doctor import doctor
-from flows.servers import answers, mlflow_server, prefect_server
+from flows.servers import prefect_server
+from flows.services import api_file, run_services
 
 _GRACE_S = 45.0  # for what runs when a flow is interrupted
 
@@ -35,7 +35,7 @@ FLOWS = ("ingest", "extract", "pretrain", "finetune", "canaries", "compare", "ni
 
 
 def main(arguments: list[str]) -> int:
-    """Run one flow, or the pages; returns the exit status."""
+    """Run one flow, the services or the doctor; returns the exit status."""
     options, again = _parser().parse_args(arguments), "the same command"
     try:
         overrides = _overrides(options)
@@ -46,9 +46,10 @@ def main(arguments: list[str]) -> int:
         os.environ.setdefault("PREFECT_HOME", str(config.work_path / "prefect"))
         if options.flow == "doctor":
             return doctor(config, _running_api(config))
-        _make_workdir(config)
-        if options.flow == "ui":
-            _show_pages(config)
+        if options.flow == "services":
+            if overrides:
+                raise ConfigError("services takes no --set: the nights that it starts read --config alone")
+            run_services(config, options.config)
         else:
             resolve_endpoint()  # half an LLM in the environment is said before anything starts
             resolve_judge()
@@ -100,9 +101,9 @@ def _make_workdir(config: Config) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m flows", description="Run a dynaq flow, show the pages (ui), or check what nights need (doctor)."
+        prog="python -m flows", description="Run a dynaq flow, all services, or check what nights need (doctor)."
     )
-    parser.add_argument("flow", choices=(*FLOWS, "ui", "doctor"))
+    parser.add_argument("flow", choices=(*FLOWS, "services", "doctor"))
     parser.add_argument("--config", default="configs/demo.yaml", help="a YAML file (default: %(default)s)")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="change one knob, e.g. agent.gamma=0"
@@ -127,15 +128,11 @@ def _override(text: str) -> tuple[str, Any]:
         raise ConfigError(f"--set {text}: {value!r} is not a YAML value") from None
 
 
-def _ui_file(config: Config) -> Path:
-    return config.work_path / "prefect-api-url"
-
-
 def _running_api(config: Config) -> str | None:
-    """PREFECT_API_URL, or the address of a `make ui` that is up."""
-    ui = _ui_file(config)
-    if "PREFECT_API_URL" not in os.environ and ui.exists() and answers(f"{ui.read_text()}/health"):
-        return ui.read_text()
+    """PREFECT_API_URL, or the address of services that are up."""
+    services = api_file(config)
+    if "PREFECT_API_URL" not in os.environ and services.exists() and answers(f"{services.read_text()}/health"):
+        return services.read_text()
     return os.environ.get("PREFECT_API_URL")
 
 
@@ -147,36 +144,6 @@ def _prefect_api(config: Config) -> Iterator[str]:
         return
     with prefect_server(0, config.work_path / "logs" / "prefect.log") as url:
         yield url
-
-
-def _show_pages(config: Config) -> None:
-    from dynaq.tracking.mlflow_tracker import tracking_uri
-
-    store, logs = tracking_uri(config), config.work_path / "logs"
-    remote = store.startswith(("http://", "https://"))
-    mlflow_pages = (
-        nullcontext("the server that tracking.uri or MLFLOW_TRACKING_URI names")
-        if remote
-        else mlflow_server(
-            _port("DYNAQ_MLFLOW_PORT", 5000), store, config.work_path / "mlartifacts", logs / "mlflow.log"
-        )
-    )
-    print("starting the pages ...", flush=True)
-    with prefect_server(_port("DYNAQ_PREFECT_PORT", 4200), logs / "prefect.log") as api, mlflow_pages as mlflow:
-        _ui_file(config).write_text(api)
-        try:
-            print(f"Prefect  {api.removesuffix('/api')}\nMLflow   {mlflow}\nCtrl-C stops both", flush=True)
-            while True:
-                time.sleep(3600)
-        finally:
-            _ui_file(config).unlink(missing_ok=True)
-
-
-def _port(variable: str, default: int) -> int:
-    text = os.environ.get(variable, str(default))
-    if not text.isdecimal() or not 0 < int(text) < 2**16:
-        raise ConfigError(f"{variable} is {text!r}, it must be a port from 1 to 65535")
-    return int(text)
 
 
 if __name__ == "__main__":

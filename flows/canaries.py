@@ -20,6 +20,11 @@ def canaries(
     """Ask about the frozen pairs of the audit, clean and with each canary; returns a Markdown table of the changes.
 
     To be run before a model or a prompt is trusted; it asks some forty times as much as an audit.
+
+    Args:
+        config: a YAML file under configs/, or one of yours that extends configs/base.yaml.
+        overrides: knobs to change for this run, by dotted key, as {"agent.gamma": 0.5}.
+        snapshot: directory to work on; the latest one if not given.
     """
     settings = load_config(config, overrides)
     snapshot = find_snapshot(settings, snapshot)

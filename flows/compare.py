@@ -24,6 +24,7 @@ from dynaq.evaluation.panel import read_panel
 from dynaq.llm.endpoint import RULE_SIM, resolve_endpoint
 from dynaq.rewards.llm_feedback import reward_name
 from dynaq.tracking.spool import put
+from flows.alone import alone
 from flows.fan_out import fan_out
 from flows.night import MLflowNight, find_snapshot, mlflow_night, say_reused, stand_in_server
 from tasks.champion import crown, fetch_champion, judge, pick_winner
@@ -34,15 +35,16 @@ from tasks.report import Labelling, Outputs, show_night, track_night, write_nigh
 
 
 @flow
+@alone
 def compare(
     config: str = "configs/demo.yaml", overrides: dict[str, Any] | None = None, snapshot: Path | None = None
 ) -> Path:
     """Compare checkpoints that the earlier flows have written; returns the report's directory.
 
     Args:
-        config: the same configuration that they were trained with.
-        overrides: dotted keys, likewise.
-        snapshot: directory; the latest one if not given.
+        config: the same YAML file that they were trained with.
+        overrides: knobs to change for this run, likewise the same.
+        snapshot: directory to work on; the latest one if not given.
     """
     settings = load_config(config, overrides)
     path = find_snapshot(settings, snapshot)
@@ -55,7 +57,7 @@ def compare_arms(settings: Config, snapshot: Path, night: MLflowNight, day: str)
     endpoint, since = resolve_endpoint(), time.time()
     source = endpoint.provenance if endpoint else RULE_SIM
     opened = open_snapshot(snapshot)
-    audit = latest_audit(settings, opened, source)
+    audit = latest_audit(settings, opened, source, day)
     field = Field(settings, opened, reward_name(source), audit.weight if audit else 1.0)
     field.check()
     with night.timed("compare"):

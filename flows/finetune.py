@@ -16,6 +16,7 @@ from dynaq.data.snapshot import Snapshot, open_snapshot
 from dynaq.llm.endpoint import resolve_endpoint
 from dynaq.rewards.audit_pairs import human_labels
 from dynaq.rewards.budget import account, forecast
+from flows.alone import alone
 from flows.fan_out import fan_out
 from flows.night import find_snapshot, say_reused, stand_in_server
 from tasks.labelling import (
@@ -32,6 +33,7 @@ from tasks.train import finetune_arm
 
 
 @flow
+@alone
 def finetune(
     config: str = "configs/demo.yaml",
     overrides: dict[str, Any] | None = None,
@@ -41,8 +43,13 @@ def finetune(
     """Fine-tune ``llm`` and ``hybrid`` for every seed and discount; returns checkpoint directories by arm.
 
     Without an LLM in the environment the stand-in rule-sim-v1 is started and said so; it is never a fall-back.
-    Where the audit finds labels that cannot be trusted and the gate says skip, nothing is trained. ``day`` is the one
-    whose budget pays, this one if not given.
+    Where the audit finds labels that cannot be trusted and the gate says skip, nothing is trained.
+
+    Args:
+        config: a YAML file under configs/, or one of yours that extends configs/base.yaml.
+        overrides: knobs to change for this run, by dotted key, as {"agent.gamma": 0.5}.
+        snapshot: directory to work on; the latest one if not given.
+        day: whose budget pays, as 2026-11-21; this one, UTC, if not given.
     """
     settings, since = load_config(config, overrides), time.time()
     day = named_day(day) if day else today()
@@ -100,7 +107,7 @@ def _weight(config: Config, snapshot: Snapshot, stand_in: str | None, day: str) 
     if config.llm.audit.pairs == 0:
         return 1.0
     if config.llm.replay_only:
-        found = latest_audit(config, snapshot, feedback_endpoint(stand_in).provenance)
+        found = latest_audit(config, snapshot, feedback_endpoint(stand_in).provenance, day)
     else:
         found = audit_labels(config, snapshot.path, stand_in, day)
     if found is None:

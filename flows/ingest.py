@@ -8,12 +8,19 @@ from prefect import flow, get_run_logger
 
 from dynaq.config_file import load_config
 from dynaq.errors import ConfigError
+from flows.alone import alone
 from tasks.ingest import embed_side, load_table, make_market
 
 
 @flow
+@alone
 def ingest(config: str = "configs/demo.yaml", overrides: dict[str, Any] | None = None) -> None:
-    """Read the configured tables, or generate the demo market, and embed what has changed."""
+    """Read the configured tables, or generate the demo market, and embed what has changed.
+
+    Args:
+        config: a YAML file under configs/, or one of yours that extends configs/base.yaml.
+        overrides: knobs to change for this run, by dotted key, as {"agent.gamma": 0.5}.
+    """
     log = get_run_logger()
     settings = load_config(config, overrides)
     if settings.market is None and settings.ingest is None:

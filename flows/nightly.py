@@ -12,6 +12,7 @@ from dynaq.config_file import load_config
 from dynaq.data.connection import open_database
 from dynaq.data.snapshot import open_snapshot
 from dynaq.evaluation.panel import check_panel
+from flows.alone import alone
 from flows.compare import compare_arms
 from flows.extract import extract
 from flows.finetune import finetune
@@ -19,14 +20,22 @@ from flows.ingest import ingest
 from flows.night import mlflow_night, remove_old
 from flows.pretrain import pretrain
 from tasks.labelling import reach_database, today
+from tasks.retry import give_up_unless_transient
 
 
-@flow
+@flow(retries=2, retry_delay_seconds=600)
+@give_up_unless_transient()
+@alone
 def nightly(config: str = "configs/demo.yaml", overrides: dict[str, Any] | None = None) -> Path:
     """Run every stage on what MongoDB holds tonight; returns the report's directory.
 
     What an earlier or interrupted night has finished for the same inputs is reused, unless ``overrides`` give another
-    text for ``fresh``. What no recent night has used is removed in the end.
+    text for ``fresh``. What no recent night has used is removed in the end. A deployed night that a server did not
+    answer is tried again twice, ten minutes apart.
+
+    Args:
+        config: a YAML file under configs/, or one of yours that extends configs/base.yaml.
+        overrides: knobs to change for this run, by dotted key, as {"agent.gamma": 0.5}.
     """
     settings, day, since = load_config(config, overrides), today(), time.time()
     reach_database(settings)

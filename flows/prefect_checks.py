@@ -28,7 +28,7 @@ def check_server(api: str | None) -> Finding:
     return Finding(
         "FAIL",
         f"the server of PREFECT_API_URL does not answer ({type(error).__name__})",
-        "start it (make ui), correct the address, or unset it",
+        "start it (make services), correct the address, or unset it",
     )
 
 
@@ -37,9 +37,11 @@ def check_deployment(api: str) -> Finding:
     with _client(api) as client:
         nightly = _nightly(client)
         if nightly is None:
-            return Finding("warn", f"{_NIGHTLY} is not registered: nights run by hand only", "make worker registers it")
+            return Finding(
+                "warn", f"{_NIGHTLY} is not registered: nights run by hand", "make services registers it"
+            )
         if nightly.work_pool_name is None:
-            return Finding("FAIL", f"{_NIGHTLY} is in no work pool", "register it again (make worker)")
+            return Finding("FAIL", f"{_NIGHTLY} is in no work pool", "register it again (make services)")
         pool = client.read_work_pool(nightly.work_pool_name)
         workers = client.read_workers_for_work_pool(pool.name)
     online = [worker for worker in workers if worker.status == "ONLINE"]
@@ -47,7 +49,7 @@ def check_deployment(api: str) -> Finding:
     if nightly.paused or pool.is_paused:
         paused = f"deployment resume {_NIGHTLY}" if nightly.paused else f"work-pool resume {pool.name}"
         return Finding("FAIL", f"{seen}, paused", f"prefect {paused}")
-    return Finding("ok", seen) if online else Finding("FAIL", seen, "start one (make worker)")
+    return Finding("ok", seen) if online else Finding("FAIL", seen, "start one (make services)")
 
 
 def check_schedule(api: str) -> Finding:
@@ -56,7 +58,7 @@ def check_schedule(api: str) -> Finding:
         nightly = _nightly(client)
     active = [each.schedule for each in nightly.schedules if each.active] if nightly else []
     if not active:
-        return Finding("warn", "no schedule is active: nights run by hand only", "make worker registers the schedule")
+        return Finding("warn", "no schedule is active: nights run by hand only", "make services registers the schedule")
     here, told = datetime.now().astimezone(), []
     for schedule in active:
         zone = getattr(schedule, "timezone", None) or "UTC"

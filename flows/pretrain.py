@@ -10,16 +10,24 @@ from prefect import flow
 
 from dynaq.agents.arms import Arm, arms
 from dynaq.config_file import load_config
+from flows.alone import alone
 from flows.fan_out import fan_out
 from flows.night import find_snapshot, say_reused
 from tasks.train import pretrain_arm
 
 
 @flow
+@alone
 def pretrain(
     config: str = "configs/demo.yaml", overrides: dict[str, Any] | None = None, snapshot: Path | None = None
 ) -> dict[str, Path]:
-    """Pre-train every seed and discount on a snapshot (the latest one); returns checkpoint directories by arm."""
+    """Pre-train every seed and discount on a snapshot; returns checkpoint directories by arm.
+
+    Args:
+        config: a YAML file under configs/, or one of yours that extends configs/base.yaml.
+        overrides: knobs to change for this run, by dotted key, as {"agent.gamma": 0.5}.
+        snapshot: directory to work on; the latest one if not given.
+    """
     settings, since = load_config(config, overrides), time.time()
     snapshot = find_snapshot(settings, snapshot)
     calls: dict[Arm, dict[str, Any]] = {

@@ -64,7 +64,7 @@ def _print_report(directory: Path, config: str) -> None:
     tables = after.partition("**What they miss")[0]
     print(*(line for line in tables.splitlines() if line.startswith("|")), sep="\n")
     print(f"\nReport: {directory / 'report.html'}")
-    print(f"Pages of MLflow and Prefect: make ui CONFIG={config}")
+    print(f"Pages of MLflow and Prefect: make services CONFIG={config}")
 
 
 if __name__ == "__main__":

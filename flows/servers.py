@@ -1,109 +1,45 @@
-"""Prefect and MLflow servers on loopback, as child processes: for `make ui`, and for a run that has no server."""
+"""The servers of Prefect and MLflow on loopback: for `make services`, and for a run that has none."""
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dynaq.errors import InputError, TransientError
-from dynaq.processes import death_pact
+from flows.children import Child, free_port
 
-_START_S = 120
+
+def prefect_child(port: int, log: Path) -> Child:
+    """A Prefect server on a port, with its database in PREFECT_HOME."""
+    command = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    # Kept in memory, leases are lost when the server is: a night would then end, and its slot never come free.
+    environment = {
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+    }
+    return Child("Prefect", command, log, environment, port, "/api/health")
+
+
+def mlflow_child(port: int, store: str, artifacts: Path, log: Path) -> Child:
+    """An MLflow server on a port, over a store."""
+    command = ["mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    # By path, not through the server: a night that runs without it finds the champion all the same.
+    command += ["--no-serve-artifacts", "--default-artifact-root", artifacts.as_uri()]
+    environment = {
+        "MLFLOW_BACKEND_STORE_URI": store,  # it may hold a password
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight processes of 240 MB for jobs that we do not have
+    }
+    return Child("MLflow", command, log, environment, port, "/health")
 
 
 @contextmanager
 def prefect_server(port: int, log: Path) -> Iterator[str]:
     """A Prefect server on a port (0: any free one); yields the address of its API."""
-    port = port or free_port()
-    command = ["-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    with _serving(command, port, "/api/health", log) as address:
-        yield f"{address}/api"
+    with prefect_child(port or free_port(), log) as server:
+        yield f"{server.address}/api"
 
 
 @contextmanager
 def mlflow_server(port: int, store: str, artifacts: Path, log: Path) -> Iterator[str]:
     """MLflow's pages over a store; yields their address."""
-    command = ["-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    # The store may hold a password: it goes through the environment, where `ps` does not show it.
-    environment = {
-        "MLFLOW_BACKEND_STORE_URI": store,
-        "MLFLOW_ARTIFACTS_DESTINATION": artifacts.as_uri(),
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight processes of 240 MB for jobs that we do not have
-    }
-    with _serving(command, port, "/health", log, environment) as address:
-        yield address
-
-
-def answers(address: str) -> bool:
-    """Whether a server answers a GET at this address with success."""
-    try:
-        with urllib.request.urlopen(address, timeout=2) as response:  # noqa: S310 - loopback http only
-            return bool(response.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
-
-
-@contextmanager
-def _serving(
-    command: list[str], port: int, health: str, log: Path, environment: dict[str, str] | None = None
-) -> Iterator[str]:
-    if not _is_free(port):
-        raise InputError(f"port {port} is taken: stop what listens there, or choose another port")
-    log.parent.mkdir(parents=True, exist_ok=True)
-    address = f"http://127.0.0.1:{port}"
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            [sys.executable, *command],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, **(environment or {})},
-            start_new_session=True,  # Ctrl-C is for us; the server and its children are stopped below
-            preexec_fn=death_pact(signal.SIGTERM),
-        )
-    try:
-        deadline = time.monotonic() + _START_S
-        while not answers(address + health):
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise TransientError(f"the server on port {port} did not start; its log is {log}")
-            time.sleep(0.3)
-        yield address
-    finally:
-        _stop(process)
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, number)
-            process.wait(timeout=10)
-            return
-        except ProcessLookupError:
-            return
-        except subprocess.TimeoutExpired:
-            continue
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    with mlflow_child(port, store, artifacts, log) as server:
+        yield server.address

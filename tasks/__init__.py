@@ -6,9 +6,7 @@ Every task can be repeated: what it would write is named by a digest of its inpu
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import os
-import threading
 
 os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
@@ -18,6 +16,7 @@ os.environ.setdefault("PREFECT_RESULTS_DEFAULT_SERIALIZER", "json")  # not its p
 os.environ.setdefault("PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore")  # the library also runs without a flow
 
 from dynaq.errors import DynaqError
+from dynaq.processes import end_with_parent
 
 
 class _OneSentence(logging.Filter):
@@ -32,13 +31,4 @@ class _OneSentence(logging.Filter):
 
 for _name in ("prefect.flow_runs", "prefect.task_runs"):
     logging.getLogger(_name).addFilter(_OneSentence())
-
-
-def _end_with(parent: multiprocessing.process.BaseProcess) -> None:
-    parent.join()
-    os._exit(1)
-
-
-# A worker whose flow was killed would go on, and pay for labels beside the worker of the flow that goes on.
-if _flow := multiprocessing.parent_process():
-    threading.Thread(target=_end_with, args=[_flow], daemon=True).start()
+end_with_parent()  # whoever unpickles a task in a pool comes by here

@@ -129,9 +129,13 @@ def check_canaries(config: Config, snapshot: Path, stand_in: str | None, pairs: 
     return table
 
 
-def latest_audit(config: Config, snapshot: Snapshot, provenance: str) -> Audit | None:
-    """The last audit of these labels; none where there has been none, or none is configured."""
-    found = sorted(_audits(config, snapshot, provenance).glob("*/audit.json"))
+def latest_audit(config: Config, snapshot: Snapshot, provenance: str, day: str) -> Audit | None:
+    """The last audit of these labels up to a day; none where there has been none, or none is configured.
+
+    Where a clock went back, or was wrong, there are audits of days to come: they are not this night's.
+    """
+    there = sorted(_audits(config, snapshot, provenance).glob("*/audit.json"))
+    found = [path for path in there if path.parent.name <= day]
     return Audit.read(found[-1]) if found and config.llm.audit.pairs else None
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, TypedDict
 
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State, TaskRun
+from prefect.context import FlowRunContext
 from prefect.tasks import Task
 
 from dynaq.errors import TransientError
@@ -24,3 +28,21 @@ def _transient(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
 
 # Some minutes: a server that is restarted, or a replica set that elects a primary, ends no night.
 RETRY: Retry = {"retries": 5, "retry_delay_seconds": [2, 10, 30, 60, 120], "retry_condition_fn": _transient}
+
+
+@contextmanager
+def give_up_unless_transient() -> Iterator[None]:
+    """Decorate a flow that has retries: Prefect tries it again after any error, this only after one that may pass.
+
+    A run that somebody started from a terminal is not tried again at all: whoever looks on wants to read the error.
+    """
+    try:
+        yield
+    except Exception as error:
+        context = FlowRunContext.get()
+        run = context and context.flow_run
+        if run and not (isinstance(error, TransientError) and run.deployment_id):
+            with get_client(sync_client=True) as client:
+                policy = run.empirical_policy.model_copy(update={"retries": 0})
+                client.update_flow_run(run.id, empirical_policy=policy)
+        raise

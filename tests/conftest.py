@@ -18,7 +18,7 @@ from pymongo.database import Database
 from dynaq.config import MongoConfig
 from dynaq.config_file import load_config
 from dynaq.data.connection import open_database
-from flows.servers import free_port
+from flows.children import free_port
 from tests.small_snapshot import small_snapshot as small_snapshot
 
 # Before the test modules import what reads it: tests reach no server but their own, and send nothing home.

@@ -12,7 +12,7 @@ from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
 from dynaq.data.embedded import find_mongod
-from flows.servers import free_port
+from flows.children import free_port
 
 
 class Mongod:

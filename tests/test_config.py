@@ -117,6 +117,12 @@ def test_a_written_configuration_is_read_as_it_was(preset: Path) -> None:
         ),
         ({"agent.slate": 51}, "agent: slate is 51, but only 50 candidates are drawn"),
         ({"tracking.experiment": "a/b"}, "tracking.experiment is 'a/b': the champion is registered under this name"),
+        (
+            {"night.timezone": "Berlin"},
+            "night.timezone is 'Berlin': there is no such time zone; write UTC or a name as",
+        ),
+        ({"night.cron": "0 2 * *"}, "night.cron is '0 2 * *': String should match pattern"),
+        ({"night.on_busy": "go"}, "night.on_busy is 'go': Input should be 'wait' or 'refuse'"),
         ({"agent.slate": 3}, "finetune.budgets has 50, but a step asks for 75: name multiples of that"),
         ({"finetune.budgets": [200, 50]}, "finetune.budgets is [200, 50]: budgets must ascend"),
         ({"compare.window": 41}, "compare: window is 41, but there are only 40 steps"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -32,3 +33,12 @@ def test_deployments_name_flows_and_their_parameters() -> None:
         assert set(deployment["parameters"]) <= set(inspect.signature(flow.fn).parameters)
     assert {d["name"] for d in declared} == set(FLOWS)
     assert [d["name"] for d in declared if d.get("schedules")] == ["nightly"]
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
+def test_systemd_takes_the_unit(tmp_path: Path) -> None:
+    unit = tmp_path / "dynaq.service"
+    example = (ROOT / "deployments" / "dynaq.service").read_text()
+    unit.write_text(example.replace("/opt/dynaq/.venv/bin/python", sys.executable))
+    done = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -27,7 +27,7 @@ from dynaq.llm.client import LabelClient
 from dynaq.llm.endpoint import rule_sim_endpoint
 from dynaq.llm.rule_sim.behaviour import Behaviour
 from dynaq.llm.rule_sim.process import rule_sim_server
-from flows.servers import free_port
+from flows.children import free_port
 from tasks.extract import take_snapshot
 from tests.mongod import Mongod
 from tests.paths import BASE_CONFIG

@@ -23,7 +23,7 @@ COMMANDS = [
 def test_make_targets_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
     named = set(re.findall(r"make ([a-z-]+)(?![\w-]*,)", " ".join(re.findall(r"`make [^`]+`", README) + COMMANDS)))
-    assert {"demo", "test", "ui", "worker", "real", "lint"} <= named
+    assert {"demo", "test", "services", "real", "lint"} <= named
     assert [target for target in named if not re.search(rf"^{target}:", makefile, re.M)] == []
 
 

@@ -40,6 +40,7 @@ from dynaq.config.llm import (
     RatesConfig,
     SamplesConfig,
 )
+from dynaq.config.night import NightConfig
 from dynaq.config.relevance import JudgeConfig, PairsConfig, RelevanceConfig
 from dynaq.config.section import Count, Name, Section, Seed
 from dynaq.config.stages import (
@@ -75,6 +76,7 @@ __all__ = [
     "LabelValues",
     "MarketConfig",
     "MongoConfig",
+    "NightConfig",
     "PairsConfig",
     "PlanningConfig",
     "PretrainConfig",
@@ -116,6 +118,7 @@ class Config(Section):
     dask: Annotated[str, Field(pattern=r"^(local|(tcp|tls)://\S+)$")] | None
     retention: RetentionConfig
     tracking: TrackingConfig
+    night: NightConfig
 
     @model_validator(mode="after")
     def _fields_have_names(self) -> Self:

@@ -12,7 +12,6 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +38,7 @@ from dynaq.data.manifest import (
     vectors_file,
 )
 from dynaq.data.quarantine import QUARANTINE, Quarantine, Rejection, merge, without_vectors
+from dynaq.data.snapshot import next_created
 from dynaq.data.staging import publish_snapshot
 from dynaq.data.vectors import decode_vectors
 from dynaq.errors import ArtifactError, InputError
@@ -274,7 +274,7 @@ def _manifest(
     names = sorted(name(side) for side in SIDES for name in (vectors_file, ids_file, texts_file))
     manifest = Manifest(
         digest="",
-        created=datetime.now(UTC).isoformat(timespec="microseconds"),
+        created=next_created(staging.parent),
         database=database,
         **configured(mongo, extract),
         jobs=len(tallies["jobs"].ids),

@@ -16,7 +16,9 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -131,6 +133,15 @@ def latest_snapshot(out_root: Path) -> Path:
     if not found:
         raise ArtifactError(f"there is no snapshot under {out_root}: run the extract flow")
     return max(found)[1]
+
+
+def next_created(out_root: Path) -> str:
+    """The time of an extraction: now, or just after the latest one where the clock went back since."""
+    created = datetime.now(UTC)
+    with suppress(ArtifactError):  # there is none yet
+        latest = datetime.fromisoformat(read_manifest(latest_snapshot(out_root)).created)
+        created = max(created, latest + timedelta(microseconds=1))
+    return created.isoformat(timespec="microseconds")
 
 
 def read_manifest(path: Path) -> Manifest:

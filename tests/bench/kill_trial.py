@@ -30,7 +30,8 @@ from dynaq.config_file import load_config
 from dynaq.data.connection import open_database
 from dynaq.processes import death_pact
 from dynaq.tracking.registry import Registry
-from flows.servers import free_port, prefect_server
+from flows.children import free_port
+from flows.servers import prefect_server
 from tests.paths import ROOT
 
 VICTIMS = ("flow", "worker", "mongod", "llm")

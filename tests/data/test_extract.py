@@ -7,6 +7,7 @@ import sys
 import time
 import tracemalloc
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -244,3 +245,17 @@ def test_memory_is_bounded_by_the_batch(
     assert open_snapshot(path).applicants.nbytes == rows.nbytes
     print(f"peak {peak / 2**20:.1f} MiB for {rows.nbytes / 2**20:.1f} MiB of vectors")
     assert peak < rows.nbytes / 3
+
+
+def test_the_latest_extraction_is_the_last_one_though_the_clock_went_back(
+    fill: Fill, extraction: Extraction, tmp_path: Path
+) -> None:
+    fill()
+    first = extraction()
+    manifest = first / "manifest.json"
+    in_an_hour = (datetime.now(UTC) + timedelta(hours=1)).isoformat(timespec="microseconds")
+    manifest.write_text(manifest.read_text().replace(open_snapshot(first).manifest.created, in_an_hour))
+    assert open_snapshot(first).manifest.created == in_an_hour
+    assert latest_snapshot(tmp_path / "snapshots") == first
+    other = extraction(job_text={})
+    assert latest_snapshot(tmp_path / "snapshots") == other

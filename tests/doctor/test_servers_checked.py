@@ -27,7 +27,7 @@ from dynaq.doctor.tracking import check_mlflow
 from dynaq.errors import ConfigError, TransientError
 from dynaq.llm.endpoint import Endpoint, rule_sim_endpoint
 from dynaq.llm.rule_sim.process import rule_sim_server
-from flows.servers import free_port
+from flows.children import free_port
 from tests.paths import BASE_CONFIG
 
 SMALL = {"extract.dimension": 4, "extract.applicant_fields": ["hard_skills"], "extract.job_fields": ["title", "skills"]}

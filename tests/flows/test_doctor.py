@@ -19,8 +19,8 @@ from pymongo.database import Database
 from dynaq.config import MongoConfig
 from dynaq.data.vectors import encode_vector
 from dynaq.llm.rule_sim.process import rule_sim_server
+from flows.children import free_port
 from flows.prefect_checks import check_deployment, check_schedule, check_server
-from flows.servers import free_port
 from tests.paths import BASE_CONFIG, ROOT
 
 POOL = "doctors-pool"
@@ -62,7 +62,7 @@ def test_a_night_that_nobody_registered_or_serves(prefect_api: str, client: Sync
     assert check_schedule(prefect_api).status == "warn"
     request.getfixturevalue("registered")
     idle = check_deployment(prefect_api)
-    assert (idle.status, idle.todo) == ("FAIL", "start one (make worker)")
+    assert (idle.status, idle.todo) == ("FAIL", "start one (make services)")
     client.send_worker_heartbeat(POOL, "tester")
     assert check_deployment(prefect_api).status == "ok"
     client.pause_deployment(client.read_deployment_by_name("nightly/nightly").id)

@@ -13,9 +13,9 @@ from dynaq.config_file import load_config
 from dynaq.errors import ConfigError
 from dynaq.evaluation.champion import Decision
 from dynaq.tracking.spool import waiting
+from flows.children import free_port
 from flows.compare import _carry_out
 from flows.night import mlflow_night
-from flows.servers import free_port
 from tests.paths import BASE_CONFIG
 
 

@@ -6,7 +6,8 @@ import os
 import signal
 import subprocess
 import sys
-import time
+
+from tests.lives import ends
 
 NIGHT = """
 import os, signal, sys, threading, time
@@ -32,10 +33,7 @@ def test_a_night_that_lost_its_starter_ends() -> None:
     starter.wait()
     starter.stdout.close()
     os.kill(night, signal.SIGTERM)
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline and _lives(night):
-        time.sleep(0.1)
-    assert not _lives(night)
+    assert ends(night, 20)
 
 
 FLOW = """
@@ -53,19 +51,7 @@ def test_a_worker_ends_with_its_flow() -> None:
     flow = subprocess.Popen([sys.executable, "-c", FLOW], stdout=subprocess.PIPE, text=True)
     assert flow.stdout is not None
     worker = int(flow.stdout.readline())
-    assert _lives(worker)
     flow.kill()
     flow.wait()
     flow.stdout.close()
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline and _lives(worker):
-        time.sleep(0.1)
-    assert not _lives(worker)
-
-
-def _lives(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
+    assert ends(worker, 10)

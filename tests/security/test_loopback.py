@@ -13,8 +13,9 @@ from pymongo.database import Database
 
 from dynaq.config_file import load_config
 from dynaq.llm.rule_sim.process import rule_sim_server
+from flows.children import free_port
 from flows.fan_out import _runner
-from flows.servers import free_port, mlflow_server
+from flows.servers import mlflow_server
 from tests.paths import BASE_CONFIG
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from flows.servers import free_port, mlflow_server
+from flows.children import free_port
+from flows.servers import mlflow_server
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from dynaq.tracking.checkpoint import CheckpointManifest, load_checkpoint, read_
 from dynaq.tracking.mlflow_tracker import RunRecord, Tracker, tracking_uri
 from dynaq.tracking.registry import Registered, Registry
 from dynaq.tracking.spool import put
-from flows.servers import free_port
+from flows.children import free_port
 from tasks.champion import crown, fetch_champion, roll_back
 from tests.paths import BASE_CONFIG
 
@@ -302,3 +303,17 @@ def test_a_server_that_is_not_there_may_be_tried_again(tmp_path: Path) -> None:
     with pytest.raises(TransientError, match="did not answer") as caught:
         Registry(configured(tmp_path, "gone", f"http://127.0.0.1:{port}")).champion()
     assert str(port) not in str(caught.value)
+
+
+@pytest.mark.parametrize("served_first", [False, True])
+def test_nights_by_the_services_and_nights_without_share_a_champion(
+    local: Config, server: str, log_run: LogRun, served_first: bool
+) -> None:
+    served = configured(local.work_path, local.tracking.experiment, server)
+    one, other = (served, local) if served_first else (local, served)
+    crown.fn(one, log_run(one, 0), YES)
+    crown.fn(other, log_run(other, 1), YES)
+    for config in (local, served):
+        with TemporaryDirectory() as directory:
+            Registry(config).fetch(champion_of(config), Path(directory))
+        assert champion_of(config).version == 2

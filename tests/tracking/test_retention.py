@@ -19,7 +19,7 @@ from dynaq.tracking.checkpoint import CheckpointManifest, load_checkpoint, save_
 from dynaq.tracking.mlflow_tracker import Tracker
 from dynaq.tracking.registry import Registry
 from dynaq.tracking.retention import prune
-from flows.servers import free_port
+from flows.children import free_port
 from tasks.champion import crown
 from tests.paths import BASE_CONFIG
 

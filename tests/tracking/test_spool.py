@@ -15,7 +15,7 @@ from dynaq.config_file import load_config
 from dynaq.errors import TransientError
 from dynaq.tracking.mlflow_tracker import RunRecord, tracking_uri
 from dynaq.tracking.spool import deliver, put, waiting
-from flows.servers import free_port
+from flows.children import free_port
 from tests.paths import BASE_CONFIG
 from tests.proxy import proxy
 from tests.tracking.test_registry import checkpoint

@@ -1,0 +1,34 @@
+"""When a night runs on its own, and what it does where another one works."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import Field, field_validator
+
+from dynaq.config.section import Section
+
+
+class NightConfig(Section):
+    """The schedule of the nightly flow, and two nights in one working directory.
+
+    Attributes:
+        cron: minute, hour, day, month, weekday.
+        timezone: of the cron, an IANA name. In an hour that the clock skips the night starts an hour early, in one
+            that comes twice it starts once.
+        on_busy: ``wait`` until the other run in this working directory has ended, or ``refuse`` to start.
+    """
+
+    cron: Annotated[str, Field(pattern=r"^\S+( \S+){4}$")]
+    timezone: str
+    on_busy: Literal["wait", "refuse"]
+
+    @field_validator("timezone")
+    @classmethod
+    def _known(cls, timezone: str) -> str:
+        try:
+            ZoneInfo(timezone)
+        except (KeyError, ValueError, OSError):
+            raise ValueError("there is no such time zone; write UTC or a name as Europe/Berlin") from None
+        return timezone

@@ -1,0 +1,126 @@
+"""`make services`: the servers of Prefect and MLflow and a worker, on loopback, until they are told to stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+
+from dynaq.config import Config
+from dynaq.errors import ConfigError
+from flows.children import Child
+from flows.servers import mlflow_child, prefect_child
+
+_POOL = "dynaq"
+_NOTICE_URL = "DYNAQ_NOTICE_URL"
+_LOST_AFTER_S = 300.0  # a busy machine takes its time between the start of a night and its lock
+_NIGHT_GRACE_S = 45.0
+_LOOK_S = 15.0
+
+
+def run_services(config: Config, path: str) -> None:
+    """Start everything, start again what dies, tell of bad nights, and stop it all on Ctrl-C or SIGTERM.
+
+    Raises:
+        ConfigError: a port in the environment is none, or Prefect refuses a deployment.
+        InputError: a port is taken.
+        TransientError: a server did not start.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):  # even where whoever started us ignores them, and so for the worker
+        signal.signal(number, signal.default_int_handler)
+    logs, address = config.work_path / "logs", os.environ.pop(_NOTICE_URL, "")  # nobody else need know it
+    prefect, mlflow = _servers(config, logs)
+    servers = [prefect, mlflow] if mlflow else [prefect]
+    os.environ["PREFECT_API_URL"] = f"{prefect.address}/api"
+    tracking = {"MLFLOW_TRACKING_URI": mlflow.address} if mlflow else {}
+    command = ["prefect", "worker", "start", "--pool", _POOL]
+    worker = Child("worker", command, logs / "worker.log", tracking)
+    try:
+        for server in servers:
+            server.start()
+        from flows.register import register  # it imports Prefect, which then reads the address of the server
+
+        for server in servers:
+            server.wait_until_ready()
+            _say(f"{server.name} at {server.address}")
+        register(_POOL, config.night, path, logs / "register.log")
+        _say(f"nightly at {config.night.cron} {config.night.timezone}; logs in {logs}; Ctrl-C stops everything")
+        if not address:
+            _say(f"nobody is told of bad nights: {_NOTICE_URL} is not set")
+        worker.start()
+        api_file(config).write_text(os.environ["PREFECT_API_URL"])
+        try:
+            _keep([*servers, worker], address)
+        except KeyboardInterrupt:
+            _say("stopping; a night is given time to end")
+            _end_nights(address)
+            worker.stop()
+            _look(address, lost_after_s=0)
+    finally:
+        api_file(config).unlink(missing_ok=True)
+        for child in (worker, *servers):
+            child.stop()
+
+
+def api_file(config: Config) -> Path:
+    """Where the address of Prefect's API stands while the services run."""
+    return config.work_path / "prefect-api-url"
+
+
+def _servers(config: Config, logs: Path) -> tuple[Child, Child | None]:
+    """Prefect, and MLflow unless its server runs elsewhere."""
+    from dynaq.tracking.mlflow_tracker import tracking_uri  # it takes seconds, and other commands need not wait
+
+    prefect = prefect_child(_port("DYNAQ_PREFECT_PORT", 4200), logs / "prefect.log")
+    store = tracking_uri(config)
+    if store.startswith(("http://", "https://")):
+        return prefect, None
+    port = _port("DYNAQ_MLFLOW_PORT", 5000)
+    return prefect, mlflow_child(port, store, config.work_path / "mlartifacts", logs / "mlflow.log")
+
+
+def _keep(children: list[Child], address: str) -> None:
+    """Start again what dies, and look at the nights, for ever."""
+    while True:
+        _look(address)
+        looked = time.monotonic()
+        while time.monotonic() - looked < _LOOK_S:
+            for child in children:
+                if said := child.revive():
+                    _say(said)
+            time.sleep(1)
+
+
+def _end_nights(address: str) -> None:
+    """Let the worker end what is under way while there is a server to tell; what it cannot end is killed with it."""
+    from flows.watch import cancel_nights
+
+    deadline = time.monotonic() + _NIGHT_GRACE_S
+    with suppress(Exception):  # a server that is gone
+        cancel_nights()
+    while _look(address, lost_after_s=0) and time.monotonic() < deadline:
+        time.sleep(1)
+
+
+def _look(address: str, lost_after_s: float = _LOST_AFTER_S) -> int:
+    from flows.watch import look_at_nights
+
+    try:
+        return look_at_nights(address, _say, timedelta(seconds=lost_after_s))
+    except Exception as error:  # the server may just be starting again
+        _say(f"the nights could not be looked at ({type(error).__name__})")
+        return 0
+
+
+def _say(text: str) -> None:
+    print(f"services: {text}", flush=True)  # noqa: T201 - a line each, for whoever looks on or the journal
+
+
+def _port(variable: str, default: int) -> int:
+    text = os.environ.get(variable, str(default))
+    if not text.isdecimal() or not 0 < int(text) < 2**16:
+        raise ConfigError(f"{variable} is {text!r}, it must be a port from 1 to 65535")
+    return int(text)
