@@ -68,7 +68,7 @@ def find_snapshot(config: Config, given: Path | None) -> Path:
 
 def say_reused(stage: str, since: float, made: Mapping[str, Collection[Path]]) -> None:
     """Say in one line how much of what a stage gives was there before it began, in seconds since 1970."""
-    reused = {what: sum(made_before(path, since) for path in paths) for what, paths in made.items()}
+    reused = {what: sum(made_before(path, since) for path in paths) for what, paths in made.items() if paths}
     if any(reused.values()):
         counts = ", ".join(f"{count} of {len(made[what])} {what}" for what, count in reused.items())
         get_run_logger().info("%s: %s reused from earlier runs", stage, counts)

@@ -14,7 +14,7 @@ def prune_results(config: Config, since: float) -> None:
     """Remove what no recent night has used, nor this one, which began at ``since``, and say how much that was."""
     for kind, removed in prune(config, since).items():
         get_run_logger().info(
-            "retention: removed %d of %s, %.1f MB, that none of the last %s nights has used",
+            "retention: removed %d from %s (%.1f MB), used by none of the last %s nights",
             len(removed),
             kind,
             sum(removed) / 1e6,

@@ -37,7 +37,8 @@ def night(workdir: Path) -> None:
     time.sleep(1.1)
     later = time.time() - 0.5
     assert all(finished(path, workdir) for path in old)
-    say_reused("compare", later, {"panels": [make(workdir / "three")], "online runs": [*old, make(workdir / "four")]})
+    runs = [*old, make(workdir / "three")]
+    say_reused("compare", later, {"panels": [make(workdir / "four")], "online runs": runs, "rankings": []})
     here = {"workdir": str(workdir), "retention.nights": 1}
     remove_old(load_config(BASE_CONFIG, {**here, "tracking.uri": "nonsense://nowhere"}), start)
     remove_old(load_config(BASE_CONFIG, here), start)
@@ -54,8 +55,8 @@ def test_reuse_and_removal_are_said_in_one_line_a_stage(tmp_path: Path, caplog: 
     assert said.pop(1).startswith("not everything old was removed: ")  # MLflow did not say who is champion
     assert said == [
         "compare: 0 of 1 panels, 2 of 3 online runs reused from earlier runs",
-        "retention: removed 1 of panels, 2.0 MB, that none of the last 1 nights has used",
-        "retention: removed 2 of reports, 4.0 MB, that none of the last 1 nights has used",
+        "retention: removed 1 from panels (2.0 MB), used by none of the last 1 nights",
+        "retention: removed 2 from reports (4.0 MB), used by none of the last 1 nights",
     ]
 
 
