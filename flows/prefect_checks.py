@@ -37,9 +37,7 @@ def check_deployment(api: str) -> Finding:
     with _client(api) as client:
         nightly = _nightly(client)
         if nightly is None:
-            return Finding(
-                "warn", f"{_NIGHTLY} is not registered: nights run by hand", "make services registers it"
-            )
+            return Finding("warn", f"{_NIGHTLY} is not registered: nights run by hand", "make services registers it")
         if nightly.work_pool_name is None:
             return Finding("FAIL", f"{_NIGHTLY} is in no work pool", "register it again (make services)")
         pool = client.read_work_pool(nightly.work_pool_name)

@@ -138,6 +138,7 @@ def check_mlflow(workdir: Path) -> None:
 def check_no_secret(root: Path) -> None:
     """In no file that the night or a server wrote: logs, MLflow, Prefect's database, reports."""
     written = [path for path in root.parent.rglob("*") if path.is_file()]
-    files = [path for path in written if "mongodb" not in path.parts]  # mongod keeps users, hashed, in its own files
+    # mongod keeps users, hashed, in its own files; another test makes a file larger than memory.
+    files = [path for path in written if "mongodb" not in path.parts and path.stat().st_size < 2**30]
     assert any(path.name == "prefect.db" for path in files)
     assert [path for path in files if SECRET.encode() in path.read_bytes()] == []

@@ -307,12 +307,12 @@ def test_a_server_that_is_not_there_may_be_tried_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("served_first", [False, True])
 def test_nights_by_the_services_and_nights_without_share_a_champion(
-    local: Config, server: str, log_run: LogRun, served_first: bool
+    local: Config, server: str, challenge: Challenge, served_first: bool
 ) -> None:
     served = configured(local.work_path, local.tracking.experiment, server)
     one, other = (served, local) if served_first else (local, served)
-    crown.fn(one, log_run(one, 0), YES)
-    crown.fn(other, log_run(other, 1), YES)
+    challenge(one, 0, YES)
+    challenge(other, 1, YES)
     for config in (local, served):
         with TemporaryDirectory() as directory:
             Registry(config).fetch(champion_of(config), Path(directory))

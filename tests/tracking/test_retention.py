@@ -16,11 +16,12 @@ from dynaq.config_file import load_config
 from dynaq.errors import TransientError
 from dynaq.evaluation.champion import Decision
 from dynaq.tracking.checkpoint import CheckpointManifest, load_checkpoint, save_checkpoint
-from dynaq.tracking.mlflow_tracker import Tracker
+from dynaq.tracking.mlflow_tracker import RunRecord
 from dynaq.tracking.registry import Registry
 from dynaq.tracking.retention import prune
+from dynaq.tracking.spool import put
 from flows.children import free_port
-from tasks.champion import crown
+from tasks.champion import crown, fetch_champion
 from tests.paths import BASE_CONFIG
 
 DAY, NOW = 24 * 3600, time.time()
@@ -108,7 +109,6 @@ def test_what_a_kill_left_half_deleted_goes_with_the_next_sweep(config: Config) 
 
 
 def test_champion_and_challenger_keep_what_they_need(config: Config) -> None:
-    tracker, checkpoints = Tracker(config), {}
     for seed, decision in ((0, True), (1, True), (2, False)):  # deposed, champion, challenger
         manifest = CheckpointManifest(
             stage="pretrain",
@@ -123,13 +123,19 @@ def test_champion_and_challenger_keep_what_they_need(config: Config) -> None:
             config={},
         )
         target = config.work_path / "checkpoints" / f"seed-{seed}"
-        checkpoints[seed] = save_checkpoint(target, {"q": torch.full((2,), float(seed))}, manifest, {})
-        run_id = tracker.log_child("night", f"s{seed}", {}, {}, {}, {}, {"checkpoint": target})
-        crown.fn(config, run_id, Decision(decision, "as it is"))
+        save_checkpoint(target, {"q": torch.full((2,), float(seed))}, manifest, {})
+        met = fetch_champion.fn(config)
+        put(
+            config,
+            RunRecord(key=f"night/s{seed}", name=f"s{seed}", started=0, artifacts={"checkpoint": target}, version={}),
+        )
+        crown.fn(config, f"night/s{seed}", Decision(decision, "as it is"), met)
         weights = load_checkpoint(target, None).manifest.weights
         write(config.work_path / "champions" / f"{seed + 1}-{weights[:16]}", 30)
         write(config.work_path / "snapshots" / (str(seed) * 16), 30)
         os.utime(target, (NOW - 30 * DAY,) * 2)
+    for copy in (config.work_path / "champions").iterdir():
+        os.utime(copy, (NOW - 30 * DAY,) * 2)  # whoever meets a champion uses it
     assert [each.version for each in Registry(config).holders()] == [2, 3]
 
     removed = prune(config, since=NOW)
