@@ -49,21 +49,22 @@ def _read_yaml(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
     parent = tree.pop("extends", None)
     if parent is None:
         return tree
-    return _merge(_read_yaml(path.parent / str(parent), (*seen, path.resolve())), tree)
+    return merged(_read_yaml(path.parent / str(parent), (*seen, path.resolve())), tree)
 
 
 # Mappings of names are whole values: a preset that maps two columns must not inherit the other's four.
 _WHOLE = {"columns", "attributes", "job_vectors", "applicant_vectors", "job_text", "applicant_text"}
 
 
-def _merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
+def merged(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    """A tree of knobs with those of another put over it."""
+    tree = dict(base)
     for key, value in change.items():
-        inherited = merged.get(key)
+        inherited = tree.get(key)
         if isinstance(inherited, dict) and isinstance(value, dict) and key not in _WHOLE:
-            value = _merge(inherited, value)
-        merged[key] = value
-    return merged
+            value = merged(inherited, value)
+        tree[key] = value
+    return tree
 
 
 def _set_dotted(tree: dict[str, Any], dotted: str, value: Any) -> None:

@@ -1,4 +1,4 @@
-"""Command line: ``python -m flows nightly --config configs/demo.yaml --set agent.gamma=0``.
+"""Command line: ``python -m flows nightly --config configs/demo.yaml --set agent.gamma=0 --fresh``.
 
 Exit status 0: done. 2: an error that is explained in one line. 130: interrupted. Runs against PREFECT_API_URL, else
 against the server of a running ``make services``, else against a Prefect server of its own that stops with it.
@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from typing import Any
 
 import yaml
@@ -24,6 +25,7 @@ from dynaq.errors import ConfigError, DynaqError
 from dynaq.llm.endpoint import resolve_endpoint, resolve_judge
 from dynaq.processes import death_pact
 from flows.children import answers
+from flows.doctor import doctor
 from flows.servers import prefect_server
 from flows.services import api_file, run_services
 
@@ -33,13 +35,17 @@ FLOWS = ("ingest", "extract", "pretrain", "finetune", "canaries", "compare", "ni
 
 
 def main(arguments: list[str]) -> int:
-    """Run one flow, or the services; returns the exit status."""
-    options = _parser().parse_args(arguments)
+    """Run one flow, the services or the doctor; returns the exit status."""
+    options, again = _parser().parse_args(arguments), "the same command"
     try:
-        overrides = dict(_override(text) for text in options.set)
+        overrides = _overrides(options)
+        if options.fresh:
+            again += f" with --set fresh={overrides['fresh']}"
+            print(f"dynaq: no result of earlier runs is reused; if interrupted, {again} goes on", file=sys.stderr)
         config = load_config(options.config, overrides)
-        _make_workdir(config)
         os.environ.setdefault("PREFECT_HOME", str(config.work_path / "prefect"))
+        if options.flow == "doctor":
+            return doctor(config, _running_api(config))
         if options.flow == "services":
             if overrides:
                 raise ConfigError("services takes no --set: the nights that it starts read --config alone")
@@ -53,7 +59,7 @@ def main(arguments: list[str]) -> int:
         print(f"dynaq: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("dynaq: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        print(f"dynaq: interrupted; {again} goes on where it stopped", file=sys.stderr)
         return 130
     return 0
 
@@ -94,13 +100,22 @@ def _make_workdir(config: Config) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m flows", description="Run a dynaq flow, or all services.")
-    parser.add_argument("flow", choices=(*FLOWS, "services"))
+    parser = argparse.ArgumentParser(
+        prog="python -m flows", description="Run a dynaq flow, all services, or check what nights need (doctor)."
+    )
+    parser.add_argument("flow", choices=(*FLOWS, "services", "doctor"))
     parser.add_argument("--config", default="configs/demo.yaml", help="a YAML file (default: %(default)s)")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="change one knob, e.g. agent.gamma=0"
     )
+    parser.add_argument("--fresh", action="store_true", help="reuse no result of earlier runs, but for paid labels")
     return parser
+
+
+def _overrides(options: argparse.Namespace) -> dict[str, Any]:
+    """The knobs that the command line changes; a fresh run is one that no other shares the time with."""
+    fresh = {"fresh": f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"} if options.fresh else {}
+    return fresh | dict(_override(text) for text in options.set)
 
 
 def _override(text: str) -> tuple[str, Any]:
@@ -113,15 +128,19 @@ def _override(text: str) -> tuple[str, Any]:
         raise ConfigError(f"--set {text}: {value!r} is not a YAML value") from None
 
 
+def _running_api(config: Config) -> str | None:
+    """PREFECT_API_URL, or the address of services that are up."""
+    services = api_file(config)
+    if "PREFECT_API_URL" not in os.environ and services.exists() and answers(f"{services.read_text()}/health"):
+        return services.read_text()
+    return os.environ.get("PREFECT_API_URL")
+
+
 @contextmanager
 def _prefect_api(config: Config) -> Iterator[str]:
     """A server for this run: workers in other processes would each start one of their own otherwise."""
-    if "PREFECT_API_URL" in os.environ:
-        yield os.environ["PREFECT_API_URL"]
-        return
-    services = api_file(config)
-    if services.exists() and answers(f"{services.read_text()}/health"):
-        yield services.read_text()
+    if api := _running_api(config):
+        yield api
         return
     with prefect_server(0, config.work_path / "logs" / "prefect.log") as url:
         yield url

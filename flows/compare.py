@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,6 @@ from dynaq.agents import stages
 from dynaq.agents.arms import arms
 from dynaq.config import Config
 from dynaq.config_file import load_config
-from dynaq.data.connection import open_database
 from dynaq.data.snapshot import open_snapshot
 from dynaq.errors import ArtifactError, InputError, LabelError, TransientError
 from dynaq.evaluation.champion import Decision
@@ -23,14 +23,15 @@ from dynaq.evaluation.graded import takes_part
 from dynaq.evaluation.panel import read_panel
 from dynaq.llm.endpoint import RULE_SIM, resolve_endpoint
 from dynaq.rewards.llm_feedback import reward_name
+from dynaq.tracking.spool import put
 from flows.alone import alone
 from flows.fan_out import fan_out
-from flows.night import MLflowNight, find_snapshot, mlflow_night, stand_in_server
+from flows.night import MLflowNight, find_snapshot, mlflow_night, say_reused, stand_in_server
 from tasks.champion import crown, fetch_champion, judge, pick_winner
 from tasks.compare import draw_panel, measure_similarity, run_contestant
 from tasks.judges import grade_lists, measure_fairness, rank_lists
-from tasks.labelling import latest_audit, open_ledger, today
-from tasks.report import Labelling, Outputs, log_report, show_night, track_night, write_night
+from tasks.labelling import latest_audit, paid_so_far, today
+from tasks.report import Labelling, Outputs, show_night, track_night, write_night
 
 
 @flow
@@ -53,7 +54,7 @@ def compare(
 
 def compare_arms(settings: Config, snapshot: Path, night: MLflowNight, day: str) -> Path:
     """Run all contestants online, write the report, log both to MLflow; returns the report's directory."""
-    endpoint = resolve_endpoint()
+    endpoint, since = resolve_endpoint(), time.time()
     source = endpoint.provenance if endpoint else RULE_SIM
     opened = open_snapshot(snapshot)
     audit = latest_audit(settings, opened, source, day)
@@ -74,18 +75,32 @@ def compare_arms(settings: Config, snapshot: Path, night: MLflowNight, day: str)
         challenger = field.checkpoint(winner, settings.seed) if winner else None
         title = _title_match(settings, snapshot, panel, field, challenger)
     online += title.online
+    rankings = [path for _, found in graded for paths in found.values() for path in paths]
+    say_reused("compare", since, {"panels": [panel], "online runs": online, "rankings": rankings})
     outputs = Outputs(snapshot, panel, field.trained(), online, graded, fairness, similarity)
-    with open_database(settings.mongo, settings.work_path) as database:
-        labelling = Labelling(source, open_ledger(settings, opened, database, source, day).total(), audit)
-    run_id = track_night(settings, night.run_id, outputs, labelling)
+    labelling = Labelling(source, paid_so_far(settings, snapshot, source, day), audit)
+    run = track_night(settings, night.run, outputs, labelling)
     verdict = "No agent is shown to earn more than the baseline: nobody challenges the champion tonight."
-    if winner and challenger and run_id:
+    if winner and challenger and run:
         decision = judge(settings, online, winner, challenger, title.champion) if not title.fault else None
-        verdict = crown(settings, run_id, decision or Decision(False, f"the champion was not met: {title.fault}"))
+        decision = decision or Decision(False, f"the champion was not met: {title.fault}")
+        verdict = _carry_out(settings, run, decision, title.champion)
     report = write_night(settings, outputs, labelling, verdict, night.seconds)
-    log_report(settings, night.run_id, report)
+    put(settings, night.run.model_copy(update={"artifacts": {"report": report}}))
     show_night(settings, report)
     return report
+
+
+def _carry_out(config: Config, run: str, decision: Decision, champion: Path | None) -> str:
+    """What becomes of the challenger, in words; a decision that MLflow does not hear is none."""
+    try:
+        return crown(config, run, decision, champion)
+    except (ArtifactError, TransientError) as error:
+        get_run_logger().warning("no champion is changed: %s", error)
+        return (
+            f"No champion is changed tonight, for {error}. What would have been decided: {decision.reason}. The"
+            " challenger is registered once MLflow answers, and has to win again to become the champion."
+        )
 
 
 def _panel(config: Config, snapshot: Path, field: Field, day: str) -> Path:
@@ -120,7 +135,7 @@ def _title_match(config: Config, snapshot: Path, panel: Path, field: Field, chal
         if champion is None:
             return TitleMatch(online, None, "")
         return TitleMatch(online + _run(config, snapshot, panel, [field.contender("champion", champion)]), champion, "")
-    except (ArtifactError, InputError) as error:
+    except (ArtifactError, InputError, TransientError) as error:
         get_run_logger().warning("the champion cannot be used: %s", error)
         return TitleMatch(online, None, str(error))
 

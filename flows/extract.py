@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from prefect import flow, get_run_logger
 from dynaq.config_file import load_config
 from dynaq.data.snapshot import open_snapshot
 from flows.alone import alone
+from flows.night import say_reused
 from tasks.extract import take_snapshot
 
 
@@ -22,7 +24,7 @@ def extract(config: str = "configs/demo.yaml", overrides: dict[str, Any] | None 
         config: a YAML file under configs/, or one of yours that extends configs/base.yaml.
         overrides: knobs to change for this run, by dotted key, as {"agent.gamma": 0.5}.
     """
-    settings = load_config(config, overrides)
+    settings, since = load_config(config, overrides), time.time()
     path = take_snapshot(settings)
     manifest = open_snapshot(path).manifest
     quarantined = {name: reasons for name, reasons in manifest.quarantined.items() if reasons}
@@ -33,4 +35,5 @@ def extract(config: str = "configs/demo.yaml", overrides: dict[str, Any] | None 
         manifest.jobs,
         quarantined or "none",
     )
+    say_reused("extract", since, {"snapshots": [path]})
     return path

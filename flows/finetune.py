@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,17 @@ from dynaq.rewards.audit_pairs import human_labels
 from dynaq.rewards.budget import account, forecast
 from flows.alone import alone
 from flows.fan_out import fan_out
-from flows.night import find_snapshot, stand_in_server
-from tasks.labelling import audit_labels, feedback_endpoint, latest_audit, open_ledger, today
+from flows.night import find_snapshot, say_reused, stand_in_server
+from tasks.labelling import (
+    audit_labels,
+    feedback_endpoint,
+    latest_audit,
+    named_day,
+    open_ledger,
+    paid_so_far,
+    reach_database,
+    today,
+)
 from tasks.train import finetune_arm
 
 
@@ -41,13 +51,15 @@ def finetune(
         snapshot: directory to work on; the latest one if not given.
         day: whose budget pays, as 2026-11-21; this one, UTC, if not given.
     """
-    settings, day = load_config(config, overrides), day or today()
+    settings, since = load_config(config, overrides), time.time()
+    day = named_day(day) if day else today()
     snapshot = find_snapshot(settings, snapshot)
     endpoint, log = resolve_endpoint(), get_run_logger()
     if endpoint is None:
         log.warning("No LLM is configured: labels come from the rule-based stand-in rule-sim-v1, not from an LLM")
     else:
         log.info("labels come from %s", endpoint.provenance)
+    reach_database(settings)
     # One connection here keeps an embedded mongod up while the processes come and go.
     with (
         stand_in_server() as stand_in,
@@ -57,7 +69,8 @@ def finetune(
         ledger = open_ledger(settings, opened, database, provenance, day)
         asked = arms(settings, "llm", "hybrid")
         log.info(_forecast(settings, opened, len(asked)))
-        log.info("paid on this snapshot today: %s", account(ledger.total(), settings.llm))
+        paid = paid_so_far(settings, snapshot, provenance, day)
+        log.info("paid on this snapshot today: %s", account(paid, settings.llm))
         weight = _weight(settings, opened, stand_in, day)
         if weight == 0:
             return {}
@@ -73,6 +86,7 @@ def finetune(
             for arm in asked
         }
         paths = fan_out(finetune_arm, calls, settings, lambda: account(ledger.total(), settings.llm))
+        say_reused("finetune", since, {"checkpoints": [path for found in paths.values() for path in found]})
         return {arm.name: found for arm, found in paths.items()}
 
 

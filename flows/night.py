@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import logging
+import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
+from prefect import get_run_logger
+
+from dynaq.artifacts import code_version, made_before, mark_used
 from dynaq.config import Config
 from dynaq.data.manifest import check_matches
 from dynaq.data.snapshot import latest_snapshot, open_snapshot
 from dynaq.errors import DynaqError
 from dynaq.llm.endpoint import resolve_endpoint
 from dynaq.llm.rule_sim.process import rule_sim_server
-from tasks.report import end_night, start_night
+from dynaq.tracking.mlflow_tracker import RunRecord, flat_params
+from dynaq.tracking.spool import put
+from tasks.report import deliver_spool
+from tasks.retention import prune_results
 
 
 @dataclass(frozen=True)
 class MLflowNight:
     """The parent run of a night, and how long each stage has taken."""
 
-    run_id: str
+    run: RunRecord
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
@@ -37,17 +45,30 @@ class MLflowNight:
 
 @contextmanager
 def mlflow_night(config: Config, name: str) -> Iterator[MLflowNight]:
-    """Open the parent run, and close it as finished or failed; the error of the night is the one that is raised."""
-    night = MLflowNight(start_night(config, name))
+    """Open the parent run, and close it as finished or failed, now or when MLflow answers again."""
+    now = datetime.now(UTC)
+    night = MLflowNight(
+        RunRecord(
+            key=f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(4)}",
+            name=name,
+            started=round(now.timestamp() * 1000),
+            params=flat_params(config),
+            tags={"code": code_version()},
+        )
+    )
+    put(config, night.run)
+    status = "FAILED"  # also after Ctrl-C and SIGTERM, which end a night as well
     try:
+        deliver_spool(config)
         yield night
-    except BaseException:  # Ctrl-C and SIGTERM, which end a night as well, are no Exception
+        status = "FINISHED"
+    finally:
         try:
-            end_night(config, night.run_id, False, night.seconds)
-        except DynaqError as error:
+            seconds = {f"seconds_{stage}": value for stage, value in night.seconds.items()}
+            put(config, night.run.model_copy(update={"status": status, "metrics": seconds}))
+            deliver_spool(config)
+        except DynaqError as error:  # the night has its report, or an error of its own
             logging.getLogger("dynaq").warning("the run in MLflow stays open: %s", error)
-        raise
-    end_night(config, night.run_id, True, night.seconds)
 
 
 def find_snapshot(config: Config, given: Path | None) -> Path:
@@ -58,7 +79,23 @@ def find_snapshot(config: Config, given: Path | None) -> Path:
     """
     path = given or latest_snapshot(config.work_path / "snapshots")
     check_matches(open_snapshot(path).manifest, config.mongo, config.extract)
+    mark_used(path)
     return path
+
+
+def say_reused(stage: str, since: float, made: Mapping[str, Collection[Path]]) -> None:
+    """Say in one line how much of what a stage gives was there before it began, in seconds since 1970."""
+    reused = {what: sum(made_before(path, since) for path in paths) for what, paths in made.items() if paths}
+    if any(reused.values()):
+        counts = ", ".join(f"{count} of {len(made[what])} {what}" for what, count in reused.items())
+        get_run_logger().info("%s: %s reused from earlier runs", stage, counts)
+
+
+def remove_old(config: Config, since: float) -> None:
+    """Remove what no recent night has used, nor this one since its beginning; a fault there is not worth a night."""
+    pruned = prune_results(config, since, return_state=True)
+    if not pruned.is_completed():
+        get_run_logger().warning("not everything old was removed: %s", pruned.message)
 
 
 def stand_in_server() -> AbstractContextManager[str | None]:

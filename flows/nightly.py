@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,9 @@ from flows.compare import compare_arms
 from flows.extract import extract
 from flows.finetune import finetune
 from flows.ingest import ingest
-from flows.night import mlflow_night
+from flows.night import mlflow_night, remove_old
 from flows.pretrain import pretrain
-from tasks.labelling import today
+from tasks.labelling import reach_database, today
 from tasks.retry import give_up_unless_transient
 
 
@@ -28,14 +29,16 @@ from tasks.retry import give_up_unless_transient
 def nightly(config: str = "configs/demo.yaml", overrides: dict[str, Any] | None = None) -> Path:
     """Run every stage on what MongoDB holds tonight; returns the report's directory.
 
-    What an earlier or interrupted night has finished for the same inputs is reused. A deployed night that a server did
-    not answer is tried again twice, ten minutes apart.
+    What an earlier or interrupted night has finished for the same inputs is reused, unless ``overrides`` give another
+    text for ``fresh``. What no recent night has used is removed in the end. A deployed night that a server did not
+    answer is tried again twice, ten minutes apart.
 
     Args:
         config: a YAML file under configs/, or one of yours that extends configs/base.yaml.
         overrides: knobs to change for this run, by dotted key, as {"agent.gamma": 0.5}.
     """
-    settings, day = load_config(config, overrides), today()
+    settings, day, since = load_config(config, overrides), today(), time.time()
+    reach_database(settings)
     # An embedded mongod stays up between the stages.
     with (
         open_database(settings.mongo, settings.work_path),
@@ -51,4 +54,6 @@ def nightly(config: str = "configs/demo.yaml", overrides: dict[str, Any] | None 
             pretrain(config, overrides, snapshot)
         with night.timed("finetune"):
             finetune(config, overrides, snapshot, day)
-        return compare_arms(settings, snapshot, night, day)
+        report = compare_arms(settings, snapshot, night, day)
+    remove_old(settings, since)
+    return report

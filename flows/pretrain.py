@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from dynaq.agents.arms import Arm, arms
 from dynaq.config_file import load_config
 from flows.alone import alone
 from flows.fan_out import fan_out
-from flows.night import find_snapshot
+from flows.night import find_snapshot, say_reused
 from tasks.train import pretrain_arm
 
 
@@ -27,9 +28,11 @@ def pretrain(
         overrides: knobs to change for this run, by dotted key, as {"agent.gamma": 0.5}.
         snapshot: directory to work on; the latest one if not given.
     """
-    settings = load_config(config, overrides)
+    settings, since = load_config(config, overrides), time.time()
     snapshot = find_snapshot(settings, snapshot)
     calls: dict[Arm, dict[str, Any]] = {
         arm: {"config": settings, "snapshot": snapshot, "arm": arm} for arm in arms(settings, "cosine")
     }
-    return {arm.name: path for arm, path in fan_out(pretrain_arm, calls, settings).items()}
+    paths: dict[Arm, Path] = fan_out(pretrain_arm, calls, settings)
+    say_reused("pretrain", since, {"checkpoints": paths.values()})
+    return {arm.name: path for arm, path in paths.items()}

@@ -11,6 +11,8 @@ import os
 os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "dynaq")
+# Prefect writes the error of a flow that failed, and reads results, where its storage is: perhaps a shared place.
+os.environ.setdefault("PREFECT_RESULTS_DEFAULT_SERIALIZER", "json")  # not its pickle
 os.environ.setdefault("PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore")  # the library also runs without a flow
 
 from dynaq.errors import DynaqError

@@ -6,14 +6,17 @@ from pathlib import Path
 
 from prefect import task
 
-from dynaq.artifacts import publish
+from dynaq.artifacts import finished, publish
 from dynaq.config import Config
+from dynaq.errors import ArtifactError
 from dynaq.evaluation.champion import Decision, decide, find_winner, lead_over_champion
 from dynaq.evaluation.contestants import Contestant
 from dynaq.evaluation.online import read_online
 from dynaq.evaluation.summary import summarise
 from dynaq.tracking.checkpoint import read_manifest
-from dynaq.tracking.registry import Registry
+from dynaq.tracking.mlflow_tracker import Tracker
+from dynaq.tracking.registry import Registered, Registry
+from dynaq.tracking.spool import deliver
 from tasks.retry import RETRY
 
 
@@ -24,11 +27,15 @@ def fetch_champion(config: Config) -> Path | None:
     champion = registry.champion()
     if champion is None:
         return None
-    target = config.work_path / "champions" / f"{champion.version}-{champion.weights[:16]}"
-    if not target.exists():
+    target = _place(config, champion)
+    if not finished(target, config.work_path):
         with publish(target) as directory:
             registry.fetch(champion, directory)
     return target
+
+
+def _place(config: Config, champion: Registered) -> Path:
+    return config.work_path / "champions" / f"{champion.version}-{champion.weights[:16]}"
 
 
 @task(**RETRY)
@@ -48,10 +55,27 @@ def judge(config: Config, online: list[Path], winner: Contestant, challenger: Pa
 
 
 @task(**RETRY)
-def crown(config: Config, run_id: str, decision: Decision) -> str:
-    """Register the winner's run as the challenger and carry the decision out; returns a sentence for the report."""
-    registry = Registry(config)
-    challenger = registry.register(run_id, {"night": config.name})
+def crown(config: Config, key: str, decision: Decision, met: Path | None) -> str:
+    """Deliver the night so far, and carry the decision out; returns a sentence for the report.
+
+    Args:
+        config: of the night.
+        key: of the challenger's run.
+        decision: about the champion that the challenger has met.
+        met: that champion's checkpoint; should another one reign by now, it stays.
+
+    Raises:
+        ArtifactError: MLflow did not take the challenger's run.
+        TransientError: MLflow does not answer: nothing is decided, unless it was at the very last and went unheard.
+    """
+    deliver(config)
+    registry, run_id = Registry(config), Tracker(config).run_id(key)
+    if run_id is None:
+        raise ArtifactError(f"MLflow has no run {key}, which waits in {config.work_path / 'spool'}")
+    challenger = registry.register(run_id, {})
+    champion = registry.champion()
+    if decision.promote and champion and champion.version != challenger.version and _place(config, champion) != met:
+        decision = Decision(False, f"{champion} has become the champion meanwhile, which it has not met")
     if decision.promote:
         registry.promote(challenger, decision.reason)
         return f"{challenger} is the champion now: {decision.reason}"

@@ -9,6 +9,7 @@ from prefect import task
 
 from dynaq.config import Config
 from dynaq.data.connection import open_database
+from dynaq.data.journal import Journal
 from dynaq.data.labels import LabelStore
 from dynaq.data.ledger import Ledger
 from dynaq.data.snapshot import open_snapshot
@@ -38,10 +39,13 @@ def grade_lists(config: Config, snapshot: Path) -> list[Path]:
             open_database(config.mongo, config.work_path) as database,
             LabelClient(endpoint, settings, share=1.0) as client,
         ):
-            store, ledger = LabelStore(database[config.mongo.collections.labels]), config.mongo.collections.spending
-            budget = Budget(settings, Ledger(database[ledger], f"{ACCOUNT} {endpoint.provenance}"))
+            store = LabelStore(database[config.mongo.collections.labels])
+            ledger = Ledger(database[config.mongo.collections.spending], f"{ACCOUNT} {endpoint.provenance}")
+            journal = Journal(config.work_path / "journal", store, ledger)
+            journal.redo()
+            labeller = Labeller(store, client, settings, Budget(settings, ledger), journal)
             try:
-                found.append(lists_from_judge(config, opened, Labeller(store, client, settings, budget)))
+                found.append(lists_from_judge(config, opened, labeller))
             except (InputError, LabelError, TransientError) as error:  # a second opinion is not worth a night
                 log.warning("the judge was not heard: %s", error)
     elif config.judge:

@@ -12,13 +12,14 @@ from typing import Any
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
 
-from dynaq.artifacts import code_version, inputs_key, publish
+from dynaq.artifacts import code_version, finished, inputs_key, publish
 from dynaq.config import Config
 from dynaq.data.connection import MongoDatabase, open_database
+from dynaq.data.journal import Journal
 from dynaq.data.labels import LabelStore
-from dynaq.data.ledger import Ledger
+from dynaq.data.ledger import Ledger, Spent
 from dynaq.data.snapshot import Snapshot, open_snapshot
-from dynaq.errors import LabelError
+from dynaq.errors import InputError, LabelError
 from dynaq.llm.client import LabelClient
 from dynaq.llm.endpoint import Endpoint, resolve_endpoint, rule_sim_endpoint
 from dynaq.rewards.audit import Audit, audit
@@ -38,10 +39,12 @@ def open_labeller(
     ``share`` of the provider's rates is this task's.
     """
     endpoint = feedback_endpoint(stand_in)
+    store = LabelStore(database[config.mongo.collections.labels])
+    ledger = open_ledger(config, snapshot, database, endpoint.provenance, account)
+    journal = Journal(config.work_path / "journal", store, ledger)
+    journal.redo()
     with LabelClient(endpoint, config.llm, share) as client:
-        store = LabelStore(database[config.mongo.collections.labels])
-        budget = Budget(config.llm, open_ledger(config, snapshot, database, endpoint.provenance, account))
-        yield Labeller(store, client, config.llm, budget)
+        yield Labeller(store, client, config.llm, Budget(config.llm, ledger), journal)
 
 
 def feedback_endpoint(stand_in: str | None) -> Endpoint:
@@ -62,6 +65,32 @@ def today() -> str:
     return datetime.now(UTC).date().isoformat()
 
 
+def named_day(day: str) -> str:
+    """A day that somebody names, written as ``today`` writes it: directories and accounts are called by it.
+
+    Raises:
+        InputError: it is none.
+    """
+    try:
+        return date.fromisoformat(day).isoformat()
+    except ValueError:
+        raise InputError(f"day is {day!r}, it must be a date such as 2026-11-21") from None
+
+
+@task(**RETRY)
+def reach_database(config: Config) -> None:
+    """Wait for MongoDB, as patiently as every task does that works with it."""
+    with open_database(config.mongo, config.work_path):
+        pass
+
+
+@task(**RETRY)
+def paid_so_far(config: Config, snapshot: Path, provenance: str, day: str) -> Spent:
+    """What is paid on a snapshot on a day."""
+    with open_database(config.mongo, config.work_path) as database:
+        return open_ledger(config, open_snapshot(snapshot), database, provenance, day).total()
+
+
 @task(**RETRY)
 def audit_labels(config: Config, snapshot: Path, stand_in: str | None, day: str) -> Audit:
     """Ask the frozen pairs again, once a day, and write down what that shows.
@@ -71,7 +100,7 @@ def audit_labels(config: Config, snapshot: Path, stand_in: str | None, day: str)
     """
     opened = open_snapshot(snapshot)
     target = _audits(config, opened, feedback_endpoint(stand_in).provenance) / day
-    if not target.exists():
+    if not finished(target, config.work_path):
         with (
             open_database(config.mongo, config.work_path) as database,
             open_labeller(config, opened, database, stand_in, day, share=1.0) as labeller,

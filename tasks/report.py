@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from dynaq.artifacts import code_version, publish
 from dynaq.config import Config
 from dynaq.data.ledger import Spent
 from dynaq.data.snapshot import open_snapshot
+from dynaq.errors import TransientError
 from dynaq.evaluation.contestants import Contestant
 from dynaq.evaluation.counterfactual import Swing
 from dynaq.evaluation.graded import read_lists, relevance_table
@@ -30,7 +32,8 @@ from dynaq.evaluation.training import label_cost, training_curves_of, training_f
 from dynaq.evaluation.world import OWN
 from dynaq.rewards.audit import Audit
 from dynaq.rewards.budget import account, amounts, left
-from dynaq.tracking.mlflow_tracker import Tracker, flat_params
+from dynaq.tracking.mlflow_tracker import RunRecord
+from dynaq.tracking.spool import deliver, put, waiting
 from tasks.retry import RETRY
 
 
@@ -60,18 +63,14 @@ class Outputs:
         return summarise([read_online(path) for path in self.online], config.compare, config.agent.gamma)
 
 
-@task(**RETRY)
-def start_night(config: Config, name: str) -> str:
-    """Open the parent run in MLflow; returns its id."""
-    return Tracker(config).start_night(name, flat_params(config), {"code": code_version()})
-
-
-@task(**RETRY)
-def end_night(config: Config, run_id: str, succeeded: bool, seconds: dict[str, float]) -> None:
-    """Close the parent run, with the seconds each stage took."""
-    tracker = Tracker(config)
-    tracker.log_metrics(run_id, {f"seconds_{stage}": value for stage, value in seconds.items()})
-    tracker.end_night(run_id, succeeded)
+@task
+def deliver_spool(config: Config) -> None:
+    """Log in MLflow what this night and earlier ones have written for it; what it cannot take now waits."""
+    try:
+        deliver(config)
+    except TransientError as error:
+        what = f"{len(waiting(config))} records of runs wait in {config.work_path / 'spool'}"
+        logging.getLogger("dynaq").warning("%s: %s for the next delivery", error, what)
 
 
 @task(**RETRY)
@@ -109,17 +108,18 @@ def show_night(config: Config, report: Path) -> None:
 
 
 @task(**RETRY)
-def track_night(config: Config, run_id: str, outputs: Outputs, labels: Labelling) -> str | None:
-    """Log every contestant and seed in the evaluator's own market as a child run, once, and the night's figures.
+def track_night(config: Config, night: RunRecord, outputs: Outputs, labels: Labelling) -> str | None:
+    """Spool every contestant and seed in the evaluator's own market as a child run, and the night's figures.
 
-    Returns the child run of the challenger that holds its checkpoint; None without a challenger.
+    Returns the key of the challenger's run that holds its checkpoint; None without a challenger.
     """
-    tracker, study = Tracker(config), outputs.study(config)
-    children: dict[tuple[str, int], str] = {}
+    study, keys = outputs.study(config), dict[tuple[str, int], str]()
     for path in outputs.online:
         run = read_online(path)
         if run.world.towards == OWN:
-            children[run.contestant.kind, run.seed] = _track_run(tracker, config, run_id, outputs, run)
+            record = _run_record(config, night, outputs, run)
+            put(config, record)
+            keys[run.contestant.kind, run.seed] = record.key
     figures = {
         f"{row.contestant.slug}_{name}": value
         for row in study.rows
@@ -134,25 +134,29 @@ def track_night(config: Config, run_id: str, outputs: Outputs, labels: Labelling
     figures |= {f"spent_{name}": value for name, value in amounts(labels.spent, config.llm.price).items()}
     figures |= {f"left_{name}": value for name, value in left(labels.spent, config.llm).items()}
     figures |= labels.audit.metrics() if labels.audit else {}
-    tracker.log_metrics(run_id, figures)
-    return children.get(("challenger", config.seed))
+    put(config, night.model_copy(update={"metrics": figures}))
+    return keys.get(("challenger", config.seed))
 
 
-def _track_run(tracker: Tracker, config: Config, night: str, outputs: Outputs, run: OnlineRun) -> str:
-    """One child run: its figures and curves, and for an agent the checkpoint that it started from; returns its id."""
+def _run_record(config: Config, night: RunRecord, outputs: Outputs, run: OnlineRun) -> RunRecord:
+    """Of one contestant and seed: figures and curves, and for an agent the checkpoint that it started from."""
     contestant = run.contestant
     snapshot, start = open_snapshot(outputs.snapshot), None
     if run.start is not None and contestant.kind in (*WARM_STARTS, "challenger"):
         start = config.work_path / "checkpoints" / run.start
     rewards = run.rewards.mean(axis=1, dtype=np.float64)
-    return tracker.log_child(
-        night,
-        f"{contestant.slug}-s{run.seed}",
+    name = f"{contestant.slug}-s{run.seed}"
+    challenges = contestant.kind == "challenger" and run.seed == config.seed
+    return RunRecord(
+        key=f"{night.key}/{name}",
+        name=name,
+        started=night.started,
+        status="FINISHED",
         params={
             "contestant": contestant.kind,
-            "gamma": contestant.gamma,
-            "budget": contestant.labels,
-            "seed": run.seed,
+            "gamma": str(contestant.gamma),
+            "budget": str(contestant.labels),
+            "seed": str(run.seed),
         },
         tags={
             "rewards": ", ".join(run.provenance) or "none",
@@ -169,11 +173,6 @@ def _track_run(tracker: Tracker, config: Config, night: str, outputs: Outputs, r
         },
         curves={f"online_{name}": values for name, values in run.curves.items()}
         | (training_curves_of(start, snapshot) if start else {}),
-        directories={"checkpoint": start} if start else {},
+        artifacts={"checkpoint": start} if start else {},
+        version={"night": config.name, "verdict": "none: its night got to no decision"} if challenges else None,
     )
-
-
-@task(**RETRY)
-def log_report(config: Config, run_id: str, report: Path) -> None:
-    """Add the report's files to the night."""
-    Tracker(config).log_report(run_id, report)

@@ -29,7 +29,8 @@ def _transient(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
     return isinstance(state.result(raise_on_failure=False), TransientError)
 
 
-RETRY: Retry = {"retries": 3, "retry_delay_seconds": [2, 10, 30], "retry_condition_fn": _transient}
+# Some minutes: a server that is restarted, or a replica set that elects a primary, ends no night.
+RETRY: Retry = {"retries": 5, "retry_delay_seconds": [2, 10, 30, 60, 120], "retry_condition_fn": _transient}
 
 
 def give_up_unless_transient(flow: Callable[P, R]) -> Callable[P, R]:

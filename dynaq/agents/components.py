@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 _BASIS_ROWS = 10_000  # rows looked at
+_CHUNK = 65_536  # rows projected at a time
 
 
 @dataclass(frozen=True)
@@ -30,5 +31,5 @@ class Components:
         return cls(mean, basis, scale)
 
     def __call__(self, rows: Tensor) -> Tensor:
-        """Coordinates of rows: [N, D] -> [N, count]."""
-        return (rows - self.mean) @ self.basis / self.scale
+        """Coordinates of rows: [N, D] -> [N, count]; some at a time, as a catalogue may not fit in memory."""
+        return torch.cat([(some - self.mean) @ self.basis / self.scale for some in torch.split(rows, _CHUNK)])

@@ -24,10 +24,11 @@ import torch
 from torch import Tensor
 
 from dynaq.agents.batch import Batch, joined
-from dynaq.agents.handover import Pilot, implied_rewards
+from dynaq.agents.handover import Pilot, implied_rewards, pull_to_warm_start
 from dynaq.agents.learner import UpdateLosses
 from dynaq.agents.maxima import FrozenNetwork, RememberedMaxima
 from dynaq.agents.q_learner import QLearner
+from dynaq.agents.q_network import QNetwork
 from dynaq.agents.targets import best_value
 from dynaq.agents.world_model import Prediction, WorldModel
 from dynaq.config import AgentConfig
@@ -68,6 +69,7 @@ class DynaQ(QLearner):
         self.line = (1.0, 0.0)  # from earlier rewards to these
         self.pilot = Pilot(self.config.hand_over.pilot) if self.learned_before else None
         self.origin = copy.deepcopy(self.q).eval() if self.learned_before else None
+        self.anchor: QNetwork | None = None  # the warm start on the scale of this reward, once the pilot is complete
         self._origin_maxima: RememberedMaxima | None = None
         self.world_model.start_phase(classes, self._original_rewards if self.origin else None)
         self.answers = 0
@@ -115,6 +117,7 @@ class DynaQ(QLearner):
             self.line = (slope, shift - slope * self.earlier_average)  # what was learned was centred, what is kept not
             self.q.rescale(slope, shift / (1 - self._gamma))
             self.target.rescale(slope, shift / (1 - self._gamma))
+            self.anchor = copy.deepcopy(self.q)
             self.freeze_target()
 
     def _implied(self, applicants: Tensor, jobs: Tensor) -> Tensor:
@@ -177,6 +180,18 @@ class DynaQ(QLearner):
         rise = (self.updates + 1) / self.config.hand_over.warmup if self.pilot else 1.0
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * min(rise, 1.0)
+
+    def _learn(self, batch: Batch) -> tuple[float, Tensor]:
+        """A step of Adam, and a pull back to the warm start: few answers must not tear down what is known."""
+        learned = super()._learn(batch)
+        if self.anchor and self.config.hand_over.anchor:
+            answers, skill, explained = self.answers, self.skill, self.world_model.explained
+            pull = pull_to_warm_start(self.config.hand_over.anchor, answers, skill, explained)
+            share = min(pull * self.optimizer.param_groups[0]["lr"], 1.0)
+            with torch.no_grad():
+                for ours, theirs in zip(self.q.parameters(), self.anchor.parameters(), strict=True):
+                    ours.lerp_(theirs, share)
+        return learned
 
     def _replayed(self) -> Batch:
         """Real transitions, and of those before the switch a share that falls as answers come in."""

@@ -19,11 +19,12 @@ from dynaq.mdp.candidates import CandidateSampler, mix
 from dynaq.mdp.features import FeatureSpace
 
 _BLOCK_ROWS = 800  # candidates valued at once: their hidden layer stays in the cache
+_WHOLE = 200_000  # jobs; of more, fewer are candidates between two synchronisations than there are
 _TILE = 8  # states valued at once where it must not show: whole tiles of the matrix product, whatever their candidates
 
 
 class FrozenNetwork:
-    """A network between two synchronisations: its job halves are computed once for the whole catalogue.
+    """A network between two synchronisations: its job halves are computed once for the whole catalogue, if that pays.
 
     Args:
         network: stands still for as long as this object lives.
@@ -40,7 +41,7 @@ class FrozenNetwork:
     @torch.no_grad()
     def values(self, states: Tensor, jobs: Tensor) -> Tensor:
         """Values of candidates, a block of states at a time: [B, Ds], int64 [B, n] -> float32 [B, n]."""
-        if not self._lasting:
+        if not self._lasting or self._is_large:
             return fresh_values(self._network, states, jobs, self._actions)
         halves = self._network.state_half(states)
         return block_values(self._network, states, halves, jobs, self._job_halves(), self._actions)
@@ -55,9 +56,22 @@ class FrozenNetwork:
             return self.values(states, jobs)
         filling = (0, 0, 0, -len(states) % _TILE)
         filled, shown = F.pad(states, filling), F.pad(jobs, filling)
+        if self._is_large:
+            tiles = zip(torch.split(filled, _TILE), torch.split(shown, _TILE), strict=True)
+            return torch.cat([self._tile(*tile) for tile in tiles])[: len(states)]
         halves = torch.cat([self._network.state_half(tile) for tile in torch.split(filled, _TILE)])
         values = block_values(self._network, filled, halves, shown, self._job_halves(), self._actions, block=_TILE)
         return values[: len(states)]
+
+    def _tile(self, states: Tensor, jobs: Tensor) -> Tensor:
+        """Values of a tile's candidates, all of whose halves are computed: [8, Ds], int64 [8, n] -> [8, n]."""
+        actions = _rows_of(self._actions, jobs)
+        first = self._network.job_half(actions).add_(self._network.state_half(states)[:, None])
+        return self._network.behind_halves(states, actions, first)
+
+    @property
+    def _is_large(self) -> bool:
+        return len(self._actions) > _WHOLE
 
     def _job_halves(self) -> Tensor:
         if self._halves is None:

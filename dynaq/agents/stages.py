@@ -20,7 +20,7 @@ from dynaq.agents.dyna_q import DynaQ
 from dynaq.agents.exploration import epsilon_at
 from dynaq.agents.state import learned, load_learned
 from dynaq.agents.trainer import Curves, learn
-from dynaq.artifacts import code_version, inputs_key
+from dynaq.artifacts import code_version, finished, inputs_key
 from dynaq.config import Config
 from dynaq.data.experiences import Experience, ExperienceStore
 from dynaq.data.snapshot import Snapshot
@@ -42,8 +42,9 @@ def pretrain(config: Config, snapshot: Snapshot, arm: Arm) -> Path:
     The cosine and the hybrid agent start from the same one.
     """
     target = pretrained_path(config, snapshot, arm)
-    if target.exists():
+    if finished(target, config.work_path):
         return target
+    saved = progress_of(config, target)
     with one_thread():
         agent = new_agent(config, snapshot, arm)
         environment = _environment(config, snapshot, arm, CosineReward(snapshot), config.pretrain.applicants_per_step)
@@ -54,11 +55,11 @@ def pretrain(config: Config, snapshot: Snapshot, arm: Arm) -> Path:
             config.pretrain.updates_per_step,
             lambda step: epsilon_at(step, config.agent.epsilon),
             arm.seed,
-            progress_path(target),
+            saved,
         )
     manifest = _manifest(config, snapshot, arm, "pretrain", ["cosine"], curves.gradient_steps)
     save_checkpoint(target, learned(agent), manifest, json_curves(curves))
-    Progress(progress_path(target)).forget()
+    saved.forget()
     return target
 
 
@@ -79,7 +80,7 @@ def finetune(config: Config, snapshot: Snapshot, arm: Arm, reward: LLMFeedback, 
     """
     stage = config.finetune
     targets = [finetuned_path(config, snapshot, arm, reward.name, weight, budget) for budget in stage.budgets]
-    if all(target.exists() for target in targets):
+    if all([finished(target, config.work_path) for target in targets]):  # each is looked at, and marked as used
         return targets
     rewards, steps_before = [reward.name], 0
     with one_thread():
@@ -139,9 +140,9 @@ def record_experience(checkpoint: Path, snapshot: Snapshot, store: ExperienceSto
         )
 
 
-def progress_path(target: Path) -> Path:
+def progress_of(config: Config, target: Path) -> Progress:
     """Where a stage saves itself on the way to a result."""
-    return target.with_name(target.name + ".progress")
+    return Progress(target.with_name(target.name + ".progress"), config.work_path)
 
 
 def pretrained_path(config: Config, snapshot: Snapshot, arm: Arm) -> Path:
@@ -180,6 +181,7 @@ def _path(config: Config, snapshot: Snapshot, arm: Arm, stage: str, **inputs: An
         agent=_agent_config(config, arm),
         split=config.split.model_dump(),
         seed_of_split=config.seed,
+        fresh=config.fresh,
         code=code_version(),
         **inputs,
     )
@@ -217,7 +219,7 @@ def new_agent(config: Config, snapshot: Snapshot, arm: Arm, kind: type[DynaQ] = 
 def split_of(config: Config, snapshot: Snapshot) -> Split:
     """Who and what is trained on, and what is held out for the comparison."""
     shares = config.split.applicants, config.split.jobs
-    return stored_split(snapshot, *shares, config.seed, config.work_path / "splits")
+    return stored_split(snapshot, *shares, config.seed, config.work_path, config.fresh)
 
 
 def _sampler(config: Config, snapshot: Snapshot) -> CandidateSampler:

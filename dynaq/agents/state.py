@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor
 
@@ -24,12 +26,9 @@ def load_learned(agent: DynaQ, tensors: Tensors, name: str) -> None:
     Raises:
         ArtifactError: they are of an agent of other layers, or incomplete; ``name`` says which checkpoint.
     """
-    try:
-        agent.q.load_state_dict(_part(tensors, "q"))
-    except RuntimeError:
-        raise ArtifactError(
-            f"checkpoint {name} was trained with other layers than the configuration asks for"
-        ) from None
+    if _schema(tensors) != _schema(learned(agent)):
+        raise ArtifactError(f"checkpoint {name} was trained with other layers than the configuration asks for")
+    agent.q.load_state_dict(_part(tensors, "q"))
     agent.replay.load(_part(tensors, "replay"))
     agent.average_reward = float(tensors["average_reward"])
     agent.learned_before = True
@@ -51,6 +50,8 @@ def agent_state(agent: DynaQ) -> Tensors:
     }
     if agent.origin:
         state |= _named("origin", agent.origin.state_dict())
+    if agent.anchor:
+        state |= _named("anchor", agent.anchor.state_dict())
     if agent.prioritised:
         state |= _named("priorities", agent.prioritised.tensors())
     if agent.pilot:
@@ -75,6 +76,9 @@ def load_agent_state(agent: DynaQ, state: Tensors) -> None:
     agent.target.load_state_dict(_part(state, "target"))
     if agent.origin:
         agent.origin.load_state_dict(_part(state, "origin"))
+    if anchor := _part(state, "anchor"):
+        agent.anchor = copy.deepcopy(agent.q)
+        agent.anchor.load_state_dict(anchor)
     agent.world_model.load(_part(state, "world_model"))
     agent.earlier.load(_part(state, "earlier"))
     agent.updates, agent.answers, agent.epoch, before = state["counters"].tolist()
@@ -101,6 +105,15 @@ def load_agent_state(agent: DynaQ, state: Tensors) -> None:
 
 def _named(prefix: str, tensors: Tensors) -> Tensors:
     return {f"{prefix}.{name}": tensor.detach() for name, tensor in tensors.items()}
+
+
+def _schema(tensors: Tensors) -> dict[str, tuple[torch.Size, torch.dtype]]:
+    """Shapes and types of the weights; the replay looks at its own, whose lengths vary."""
+    return {
+        name: (tensor.shape, tensor.dtype)
+        for name, tensor in tensors.items()
+        if name.startswith("q.") or name == "average_reward"
+    }
 
 
 def _part(tensors: Tensors, prefix: str) -> Tensors:

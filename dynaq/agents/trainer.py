@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -46,7 +45,7 @@ def learn(
     updates_per_step: int,
     epsilon: Callable[[int], float],
     seed: int,
-    progress: Path | None = None,
+    progress: Progress | None = None,
     choose: Choose = policy,
 ) -> Curves:
     """Let an agent learn for a number of environment steps.
@@ -58,13 +57,13 @@ def learn(
         updates_per_step: Dyna-Q updates after each step.
         epsilon: exploration rate of a step.
         seed: seeds dropout, which torch draws from its global generator.
-        progress: file that everything is saved to every now and then, and taken up from if it is there; the result
-            is that of a run never interrupted, bit for bit. Delete it when the result is safe. For Dyna-Q only: the
+        progress: where everything is saved every now and then, and taken up from if it is there; the result is that
+            of a run never interrupted, bit for bit. To be forgotten when the result is safe. For Dyna-Q only: the
             policies it is compared with learn within seconds, and begin again.
         choose: which pairs of those observed are asked about.
     """
     curves = {name: np.full(steps, np.nan) for name in METRICS}
-    saved = Progress(progress) if progress and isinstance(agent, DynaQ) else None
+    saved = progress if isinstance(agent, DynaQ) else None
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         first = _resume(saved, agent, environment, curves) if saved and isinstance(agent, DynaQ) else 0

@@ -119,8 +119,7 @@ class WorldModel:
         if prior is not None:
             self._expected[:2] = classes_of_expectation(self.values)
         self.weights = self._expected.repeat(heads + 1, 1, 1)
-        self.skill = 0.0
-        self.slope = 1.0
+        self.skill, self.explained, self.slope = 0.0, 0.0, 1.0
 
     @property
     def mean_weights(self) -> Tensor:
@@ -224,6 +223,7 @@ class WorldModel:
         heads = self._solve(self._learned.xx[1:], self._learned.xy[1:], _RIDGES[best] * scale)
         self.weights = torch.cat([candidates[best : best + 1], heads])
         self.skill, self.slope = self._judge(self.weights[0] @ self.values) if measured else (0.0, 1.0)
+        self.explained = self._explained_by_prior()
 
     def _solve(self, xx: Tensor, xy: Tensor, ridge: Tensor) -> Tensor:
         """Ridge regressions [K, F, C]; deviations from the prior are what is penalised."""
@@ -259,6 +259,18 @@ class WorldModel:
         slope = float(covariance / variance.clamp(min=1e-12))
         return float(skill), min(max(slope, 0.0), 1.0)
 
+    def _explained_by_prior(self) -> float:
+        """Share of the answers' variance that the prior explains: adjusted R squared, 0 if it contradicts them."""
+        xx = (self._learned.xx[0] + self._held_out.xx[0])[:2, :2]
+        (count, predicted), (_, predicted_square) = xx.tolist()
+        answered, both = ((self._learned.xy[0] + self._held_out.xy[0])[:2] @ self.values).tolist()
+        square = float(self._learned.square + self._held_out.square)
+        covariance = both - predicted * answered / count
+        variances = (predicted_square - predicted**2 / count) * (square - answered**2 / count)
+        if count <= 2 or covariance <= 0 or variances <= 0:
+            return 0.0
+        return float(max(1 - (1 - covariance**2 / variances) * (count - 1) / (count - 2), 0.0))
+
     def predict(self, applicants: Tensor, jobs: Tensor, history: History | None = None) -> Prediction:
         """Predict answers to pairs, int64 [B], [B]."""
         x = self.features(applicants, jobs, history)
@@ -274,7 +286,7 @@ class WorldModel:
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything needed to go on, by name."""
-        judged = torch.tensor([self.skill, self.slope], dtype=torch.float64)
+        judged = torch.tensor([self.skill, self.explained, self.slope], dtype=torch.float64)
         saved = {"weights": self.weights, "values": self.values, "expected": self._expected, "judged": judged}
         saved["drawn"] = self._drawn
         for name, sums in (("learned", self._learned), ("held_out", self._held_out)):
@@ -284,7 +296,7 @@ class WorldModel:
     def load(self, tensors: dict[str, Tensor]) -> None:
         """Take over what ``tensors`` gave, under the same prior; KeyError where something lacks."""
         self.weights, self.values, self._expected = tensors["weights"], tensors["values"], tensors["expected"]
-        self.skill, self.slope = tensors["judged"].tolist()
+        self.skill, self.explained, self.slope = tensors["judged"].tolist()
         self._drawn = tensors["drawn"]
         for name, sums in (("learned", self._learned), ("held_out", self._held_out)):
             for part in vars(sums):

@@ -49,6 +49,7 @@ from dynaq.config.stages import (
     DialConfig,
     FinetuneConfig,
     PretrainConfig,
+    RetentionConfig,
     TrackingConfig,
 )
 
@@ -83,6 +84,7 @@ __all__ = [
     "RatesConfig",
     "RelevanceConfig",
     "ReplayConfig",
+    "RetentionConfig",
     "SamplesConfig",
     "Section",
     "SplitConfig",
@@ -98,6 +100,7 @@ class Config(Section):
     name: Name
     seed: Seed
     workdir: Name
+    fresh: Name | None
     market: MarketConfig | None
     mongo: MongoConfig
     ingest: IngestConfig | None
@@ -113,6 +116,7 @@ class Config(Section):
     judge: JudgeConfig | None
     processes: Count
     dask: Annotated[str, Field(pattern=r"^(local|(tcp|tls)://\S+)$")] | None
+    retention: RetentionConfig
     tracking: TrackingConfig
     night: NightConfig
 

@@ -55,11 +55,13 @@ class HandOverConfig(Section):
         pilot: answers collected before learning goes on, to find the new scale.
         warmup: updates over which the learning rate rises.
         earlier: the experience before the switch counts as so many answers in a batch.
+        anchor: strength of the pull back to the warm start's weights (handover.py); 0 for none.
     """
 
     pilot: Count
     warmup: Count
     earlier: Annotated[int, Field(ge=0)]
+    anchor: Annotated[float, Field(ge=0)]
 
 
 class HistoryConfig(Section):

@@ -88,7 +88,13 @@ class AuditConfig(Section):
 
 
 class LLMConfig(Section):
-    """How the LLM is asked. Address, key and model name come from the environment."""
+    """How the LLM is asked. Address, key and model name come from the environment.
+
+    Attributes:
+        max_retries: of a call that fails in a way that may pass.
+        patience_s: with a server that has answered and then is gone (unreachable, or HTTP 502 or 503); calls that find
+            it gone are no tries.
+    """
 
     answer: Literal["probabilities", "action"]
     values: LabelValues
@@ -97,6 +103,7 @@ class LLMConfig(Section):
     concurrency: Count
     timeout_s: Positive
     max_retries: Annotated[int, Field(ge=0)]
+    patience_s: Annotated[float, Field(ge=0)]
     temperature: Annotated[float, Field(ge=0, le=2)]
     samples: SamplesConfig
     max_field_chars: Annotated[int, Field(ge=50)]

@@ -106,6 +106,16 @@ class CompareConfig(Section):
         return self
 
 
+class RetentionConfig(Section):
+    """What of earlier nights is kept; never removed are labels and what a champion needs.
+
+    Attributes:
+        nights: what the last so many nights with a report have used; null: everything.
+    """
+
+    nights: Count | None
+
+
 class TrackingConfig(Section):
     """Where MLflow keeps runs."""
 

@@ -128,8 +128,10 @@ def _progress(source: Collection[Document]) -> tqdm[Any]:
 
 
 def _groups(source: Collection[Document], fields: Sequence[str], size: int) -> Iterator[list[Document]]:
+    # Nothing can refer to another kind of _id; extraction lists such a document as one without vectors.
+    usable = {"_id": {"$type": ["string", "int", "long", "objectId"]}}
     # One group at a time keeps the cursor in use: the server drops one that is idle for ten minutes.
-    with source.find({}, projection(fields)).sort("_id").batch_size(size) as cursor:
+    with source.find(usable, projection(fields)).sort("_id").batch_size(size) as cursor:
         while group := list(islice(cursor, size)):
             yield group
 

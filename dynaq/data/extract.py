@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bson import ObjectId
+from bson import Code, ObjectId
 from numpy.typing import NDArray
 from pymongo.collection import Collection
 from pymongo.database import Database
@@ -106,7 +106,7 @@ def extract_snapshot(database: Database[Document], mongo: MongoConfig, extract: 
             manifest = _manifest(database.name, tallies, mongo, extract, staging)
             (staging / MANIFEST).write_text(manifest.model_dump_json(indent=2), encoding="utf-8")
             final = out_root / manifest.digest[:16]
-            publish_snapshot(staging, final)
+            publish_snapshot(staging, final, out_root.parent)
             return final
     except OSError as error:
         raise ArtifactError(f"cannot write a snapshot under {out_root}: {error}") from None
@@ -246,7 +246,7 @@ def _id(source: _Source, document: Document) -> str:
 def _id_problem(value: Any) -> str | None:
     if value is None or value == "":
         return "missing id"
-    if isinstance(value, bool) or not isinstance(value, str | int | ObjectId):
+    if isinstance(value, bool | Code) or not isinstance(value, str | int | ObjectId):  # JavaScript is a str too
         return "bad type"
     return None
 

@@ -81,11 +81,16 @@ _ANSWER_FIELDS = [field.name for field in fields(LabelRecord) if field.name != "
 
 
 class LabelStore:
-    """Labels in a MongoDB collection; any number of processes may share it."""
+    """Labels in a MongoDB collection; any number of processes may share it.
+
+    Attributes:
+        name: of database and collection.
+    """
 
     def __init__(self, collection: Collection[dict[str, Any]]) -> None:
         """The collection need not exist."""
         self._collection = durable(collection)
+        self.name = collection.full_name
 
     def find(self, keys: Iterable[LabelKey]) -> dict[LabelKey, LabelRecord]:
         """The records of those keys that are stored.
@@ -124,19 +129,22 @@ class LabelStore:
         Raises:
             TransientError: MongoDB did not answer.
         """
-        if not records:
-            return set()
-        documents = [_document(record) for record in records]
+        return {records[index].key for index in self.insert([as_document(record) for record in records])}
+
+    def insert(self, documents: Sequence[dict[str, Any]]) -> list[int]:
+        """Write records as documents, as ``put`` does; returns the indices of those that were there."""
         with mongo_errors():
             try:
-                self._collection.insert_many(documents, ordered=False)
+                if documents:
+                    self._collection.insert_many(documents, ordered=False)
             except BulkWriteError as error:
                 if not only_duplicates(error):
                     raise
-                return {records[failed["index"]].key for failed in error.details["writeErrors"]}
-        return set()
+                return [failed["index"] for failed in error.details["writeErrors"]]
+        return []
 
 
-def _document(record: LabelRecord) -> dict[str, Any]:
+def as_document(record: LabelRecord) -> dict[str, Any]:
+    """A record as MongoDB holds it."""
     answer = {name: getattr(record, name) for name in _ANSWER_FIELDS}
     return {"_id": record.key.digest, **record.key._asdict(), **answer}

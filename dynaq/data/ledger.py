@@ -26,31 +26,45 @@ class Spent:
 _COUNTS = [field.name for field in fields(Spent)]
 
 
+_REMEMBERED = 200  # groups; one that is entered again has been so within far fewer
+
+
 class Ledger:
     """An account of calls that were answered, shared by processes and by those that go on where they stopped.
 
-    It is written without waiting for the disk, before the labels are: a process that is killed between the two has
-    counted more than it stored. What a provider bills for a call that timed out is in no account, and a database that
-    loses power forgets its last 0.1 s.
+    It is written without waiting for the disk; the labels that are stored next wait for both. What a provider bills
+    for a call whose answer never came is in no account.
     """
 
     def __init__(self, collection: Collection[dict[str, Any]], account: str) -> None:
         """Open the account of that name, new or not."""
         # Said, because MongoDB 5 and later wait for a majority where nothing is said.
         self._collection = collection.with_options(write_concern=WriteConcern(w=1, j=False))
-        self._account = account
+        self.account = account
 
-    def add(self, spent: Spent) -> Spent:
-        """Add to the account; returns the total of all processes.
+    def of(self, account: str) -> Ledger:
+        """Another account in the same collection."""
+        return Ledger(self._collection, account)
+
+    def add(self, spent: Spent, group: str) -> Spent:
+        """Add to the account, once for a group of calls however often it is entered; returns the total of all.
 
         Raises:
             TransientError: MongoDB did not answer.
         """
+        account, remembered = {"_id": self.account}, {"groups": {"$each": [group], "$slice": -_REMEMBERED}}
         with mongo_errors():
-            document = self._collection.find_one_and_update(
-                {"_id": self._account}, {"$inc": asdict(spent)}, upsert=True, return_document=ReturnDocument.AFTER
-            )
-        return _read(document or {})
+            for _ in range(2):
+                document = self._collection.find_one_and_update(
+                    {**account, "groups": {"$ne": group}},
+                    {"$inc": asdict(spent), "$push": remembered},
+                    projection=_COUNTS,
+                    return_document=ReturnDocument.AFTER,
+                )
+                if document is not None:
+                    return _read(document)
+                self._collection.update_one(account, {"$setOnInsert": {"groups": []}}, upsert=True)
+        return self.total()
 
     def total(self) -> Spent:
         """The total of all processes so far.
@@ -59,7 +73,7 @@ class Ledger:
             TransientError: MongoDB did not answer.
         """
         with mongo_errors():
-            return _read(self._collection.find_one({"_id": self._account}) or {})
+            return _read(self._collection.find_one({"_id": self.account}, _COUNTS) or {})
 
 
 def _read(document: dict[str, Any]) -> Spent:

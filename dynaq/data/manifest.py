@@ -106,6 +106,8 @@ class Manifest(_Record):
 
     @model_validator(mode="after")
     def _files_fit(self) -> Self:
+        if elsewhere := [name for name in self.files if Path(name).name != name or name == ".."]:
+            raise ValueError(f"{elsewhere[0]} is no file of the snapshot")
         for side in SIDES:
             rows, columns = self.shape(side)
             for name in (vectors_file(side), ids_file(side), texts_file(side)):

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from dynaq.config import IngestConfig, MarketConfig, TableConfig
 from dynaq.data.market_vocabulary import CITIES, OCCUPATIONS, SECTORS, Occupation
+from dynaq.disk import needing_room
 
 T = TypeVar("T")
 
@@ -147,5 +148,9 @@ def _made_from(path: Path, origin: bytes) -> bool:
 def _write(path: Path, rows: list[dict[str, Any]], origin: bytes) -> None:
     table = pa.Table.from_pylist(rows)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    pq.write_table(table.replace_schema_metadata({b"dynaq.market": origin}), partial)
-    partial.replace(path)
+    try:
+        with needing_room(path.parent):
+            pq.write_table(table.replace_schema_metadata({b"dynaq.market": origin}), partial)
+            partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -24,6 +24,7 @@ from pymongo import MongoClient
 from pymongo.errors import OperationFailure, PyMongoError
 
 from dynaq.data.embedded import CLIENTS_LOCK, LOG_FILE, START_S, URI_FILE, try_lock
+from dynaq.disk import file_system
 from dynaq.processes import death_pact
 
 _GRACE_S = 3.0  # stages that follow one another do not restart the server
@@ -193,9 +194,10 @@ def _complaint(mongod: subprocess.Popen[bytes], log_path: Path) -> str:
     if mongod.poll() is None:
         _stop(mongod)
         return f"it was not ready within {START_S:g} s"
-    if shutil.disk_usage(log_path.parent).free < 2**20:  # then the log is cut short too
-        return "its disk is full"
-    for line in log_path.read_text(errors="replace").splitlines():
+    log = log_path.read_text(errors="replace")
+    if "No space left" in log or shutil.disk_usage(log_path.parent).free < 2**20:  # then the log is cut short too
+        return f"there is no room: {file_system(log_path.parent)}; make room there, or set workdir to another one"
+    for line in log.splitlines():
         try:
             record = json.loads(line)
         except ValueError:

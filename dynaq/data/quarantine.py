@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bson import ObjectId
+from bson import Code, ObjectId
 from pymongo.collection import Collection
 
 from dynaq.config import ExtractConfig
@@ -99,7 +99,8 @@ def without_vectors(
     def is_referred(key: Any) -> bool:
         if isinstance(key, ObjectId):
             return key in referred or str(key) in referred
-        return isinstance(key, str | int) and key in referred  # other keys need not be hashable
+        # Other keys need not be hashable, JavaScript among them, which is a str to Python.
+        return isinstance(key, str | int) and not isinstance(key, Code) and key in referred
 
     # In the order of _id the server answers from its index, without reading the documents.
     with texts.find({}, {"_id": 1}, sort=[("_id", 1)], batch_size=batch_size) as cursor:

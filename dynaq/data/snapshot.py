@@ -15,18 +15,19 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from dynaq.data.lines import JsonLines
 from dynaq.data.manifest import (
     MANIFEST,
     SIDES,
@@ -41,6 +42,8 @@ from dynaq.data.manifest import (
 from dynaq.errors import ArtifactError
 
 log = logging.getLogger(__name__)
+
+Entries = TypeVar("Entries", bound=Sequence[Any])
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,12 +71,12 @@ class Snapshot:
         return open_snapshot, (self.path,)
 
     @cached_property
-    def applicant_texts(self) -> list[dict[str, str]]:
+    def applicant_texts(self) -> Sequence[dict[str, str]]:
         """Label -> text of each applicant, in row order."""
         return self._texts("applicants")
 
     @cached_property
-    def job_texts(self) -> list[dict[str, str]]:
+    def job_texts(self) -> Sequence[dict[str, str]]:
         """Label -> text of each job, in row order."""
         return self._texts("jobs")
 
@@ -86,10 +89,9 @@ class Snapshot:
         start = self.manifest.offset(side, field)
         return slice(start, start + self.manifest.dimension)
 
-    def _texts(self, side: Side) -> list[dict[str, str]]:
-        path = self.path / texts_file(side)
-        texts = _parsed(path, lambda text: [json.loads(line) for line in text.split("\n")[:-1]])
-        return _counted(texts, self.manifest.shape(side)[0], path)
+    def _texts(self, side: Side) -> Sequence[dict[str, str]]:
+        lines = JsonLines(self.path / texts_file(side))
+        return _counted(lines, self.manifest.shape(side)[0], lines.path)
 
 
 def open_snapshot(path: Path, verify: bool = False) -> Snapshot:
@@ -184,7 +186,7 @@ def _parsed(path: Path, parse: Callable[[str], Any]) -> Any:
         raise ArtifactError(f"{path} is damaged: {_EXTRACT_AGAIN}") from None
 
 
-def _counted(entries: list[Any], rows: int, path: Path) -> list[Any]:
+def _counted(entries: Entries, rows: int, path: Path) -> Entries:
     if len(entries) != rows:
         raise ArtifactError(f"{path} has {len(entries)} entries instead of {rows}: {_EXTRACT_AGAIN}")
     return entries

@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dynaq.artifacts import code_version, inputs_key, publish
+from dynaq.artifacts import code_version, finished, inputs_key, publish, readable
 from dynaq.data import near_duplicates
-from dynaq.data.manifest import FileRecord, Side
+from dynaq.data.manifest import Side
 from dynaq.data.snapshot import Snapshot
-from dynaq.errors import ArtifactError, InputError
+from dynaq.errors import InputError
 
 log = logging.getLogger(__name__)
 
@@ -92,30 +92,32 @@ def split_rows(snapshot: Snapshot, applicants_share: float, jobs_share: float, s
     return _counted_split(snapshot, applicants_share, jobs_share, seed)[0]
 
 
-def stored_split(snapshot: Snapshot, applicants_share: float, jobs_share: float, seed: int, root: Path) -> Split:
-    """The same split, written once under root / ``split-<key of all inputs>`` and read from there afterwards.
+def stored_split(
+    snapshot: Snapshot, applicants_share: float, jobs_share: float, seed: int, workdir: Path, fresh: str | None = None
+) -> Split:
+    """The same split, written once as workdir / splits / ``split-<key of all inputs>`` and read from there afterwards.
 
     Beside the rows lies ``split.json``: how many rows, groups and held-out rows each side has, and its largest group.
 
     Raises:
         InputError: a side has nothing held out, or nothing left to train on.
-        ArtifactError: what was written is damaged.
     """
     key = inputs_key(
         snapshot=snapshot.manifest.digest,
         applicants=applicants_share,
         jobs=jobs_share,
         seed=seed,
+        fresh=fresh,
         code=code_version(),
     )
-    target = root / f"split-{key}"
-    if not target.exists():
+    target = workdir / "splits" / f"split-{key}"
+    if not finished(target, workdir):
         split, counts = _counted_split(snapshot, applicants_share, jobs_share, seed)
         with publish(target) as directory:
             np.savez(directory / _ROWS, **vars(split))
-            record = FileRecord.of(directory / _ROWS).model_dump()
-            (directory / _COUNTS).write_text(json.dumps({_ROWS: record} | counts, indent=2))
-    return _read(target)
+            (directory / _COUNTS).write_text(json.dumps(counts, indent=2))
+    with readable("split", target), (target / _ROWS).open("rb") as file, np.load(file) as rows:
+        return Split(**rows)
 
 
 def _counted_split(
@@ -142,15 +144,3 @@ def _counts(side: Side, groups: NDArray[np.int64], aside: NDArray[np.bool_]) -> 
     }
     log.info("%s: %d rows in %d groups of near-duplicates, the largest of %d; %d held out", side, *counts.values())
     return counts
-
-
-def _read(path: Path) -> Split:
-    try:
-        record = FileRecord.model_validate(json.loads((path / _COUNTS).read_text())[_ROWS])
-        whole = FileRecord.of(path / _ROWS) == record
-    except (OSError, ValueError, KeyError, TypeError):
-        whole = False
-    if not whole:
-        raise ArtifactError(f"{path} is damaged: delete that directory and run again")
-    with np.load(path / _ROWS) as rows:
-        return Split(**rows)

@@ -8,7 +8,7 @@ words, so a swing means something only beside that of a neutral change of the sa
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import cast
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from dynaq.data.snapshot import Snapshot
 from dynaq.errors import InputError
 from dynaq.evaluation.metrics import CONFIDENCE, Estimate
-from dynaq.mdp.features import FeatureSpace
+from dynaq.mdp.features import unit_scale
 from dynaq.protocols import Encoder
 
 _ROUNDING = 1e-3  # of a vector of length 1: the same text in another batch or on another machine differs by less
@@ -195,5 +195,4 @@ def _embedded(texts: Sequence[str], encoder: Encoder) -> Floats:
 
 def _states(snapshot: Snapshot, vectors: Floats) -> Floats:
     """States of other applicant vectors, scaled by the very code that scales the snapshot's own."""
-    space = FeatureSpace.of(replace(snapshot, applicants=vectors, jobs=snapshot.jobs[:1]))
-    return np.asarray(space.states)
+    return unit_scale(vectors, snapshot.manifest.dimension).numpy()

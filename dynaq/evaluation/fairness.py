@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dynaq.agents.dyna_q import DynaQ
 from dynaq.agents.maxima import fresh_values
 from dynaq.agents.stages import one_thread
-from dynaq.artifacts import code_version, inputs_key, publish, readable
+from dynaq.artifacts import code_version, finished, inputs_key, publish, readable
 from dynaq.config import Config
 from dynaq.data.snapshot import Snapshot
 from dynaq.evaluation.contestants import Contestant
@@ -41,7 +41,7 @@ def changed_states(config: Config, snapshot: Snapshot, panel: Path, encoder: Enc
     """
     key = inputs_key(panel=panel.name, snapshot=snapshot.manifest.digest, encoder=encoder.name, code=code_version())
     target = config.work_path / "fairness" / key
-    if not target.exists():
+    if not finished(target, config.work_path):
         rows = read_panel(panel).applicants[:APPLICANTS]
         names = [name for pair in NAME_PAIRS[:_PAIRS] for name in pair]
         changes: dict[str, Callable[[str], str]] = {

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynaq.agents.stages import one_thread, split_of
-from dynaq.artifacts import code_version, inputs_key, publish, readable
+from dynaq.artifacts import code_version, finished, inputs_key, publish, readable
 from dynaq.config import Config
 from dynaq.data.snapshot import Snapshot
 from dynaq.evaluation.contestants import Contestant
@@ -89,7 +89,7 @@ def _store(config: Config, snapshot: Snapshot, title: str, lists: Lists, popular
         title=title, snapshot=snapshot.manifest.digest, **{k: v.tolist() for k, v in vars(lists).items()}
     )
     target = config.work_path / "graded" / digest
-    if not target.exists():
+    if not finished(target, config.work_path):
         with publish(target) as directory:
             kept = vars(lists) | ({} if popular is None else {"popularity": popular})
             np.savez_compressed(directory / "lists.npz", **kept)
@@ -129,10 +129,11 @@ def rank_graded(
         finetune=config.finetune.model_dump() if contestant.labels else None,
         start=start.name if start else None,
         seed=seed,
+        fresh=config.fresh,
         code=code_version(),
     )
     target = config.work_path / "graded" / f"{contestant.slug}-s{seed}-{key}"
-    if not target.exists():
+    if not finished(target, config.work_path):
         with one_thread():
             learner = starting(config, snapshot, read_panel(panel), contestant, seed, start).learner
             found = ranked(learner, read_lists(lists).lists, contestant.name)

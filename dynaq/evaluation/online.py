@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynaq.agents.learner import Learner
-from dynaq.agents.stages import json_curves, one_thread, progress_path
+from dynaq.agents.stages import json_curves, one_thread, progress_of
 from dynaq.agents.trainer import learn
-from dynaq.artifacts import code_version, inputs_key, publish, readable
+from dynaq.artifacts import code_version, finished, inputs_key, publish, readable
 from dynaq.config import Config
 from dynaq.data.snapshot import Snapshot, open_snapshot
 from dynaq.evaluation.contestants import Contestant
@@ -32,7 +32,8 @@ from dynaq.evaluation.profile import profile
 from dynaq.evaluation.starts import Start, starting
 from dynaq.evaluation.traits import MarketTraits, Side, read_traits
 from dynaq.evaluation.world import OWN, World
-from dynaq.tracking.progress import Progress
+
+_READ = 20_000  # texts of a side, beside the panel's, that a market is made of at most
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,9 @@ def run_online(
         start: checkpoint that it starts from, or whose labels it learns from; None for whoever needs none.
     """
     target = _path(config, snapshot, panel, contestant, world, seed, start)
-    if target.exists():
+    if finished(target, config.work_path):
         return target
+    saved = progress_of(config, target)
     read = read_panel(panel)
     market, chosen, utilities = open_market(config, snapshot, read, world, seed)
     online = config.compare
@@ -100,13 +102,13 @@ def run_online(
             online.updates_per_step,
             lambda _: online.epsilon,
             seed,
-            progress_path(target),
+            saved,
         )
         if profiles:  # a dialled market is asked for rewards only
             profiles["end"] = profile(learner, environment, rewards)
     agreements = {name: agreement(utilities, values) for name, values in rewards.items()}
     _write(target, contestant, world, seed, begun, environment, json_curves(curves), profiles, agreements)
-    Progress(progress_path(target)).forget()
+    saved.forget()
     return target
 
 
@@ -131,16 +133,33 @@ def _hidden(
     snapshot: Snapshot, panel: Panel, chosen: NDArray[np.int64], seed: int
 ) -> tuple[NDArray[np.float32], Side, Side]:
     """Hidden utilities of rows of the panel, and both sides of that market."""
-    traits = _traits(snapshot.path)
-    utilities = HiddenUtilities(traits, seed).matrix(panel.applicants[chosen], panel.jobs)
-    return utilities, _rows(traits.applicants, panel.applicants[chosen]), _rows(traits.jobs, panel.jobs)
+    traits, applicants, jobs = _traits(snapshot.path, panel.path)
+    utilities = HiddenUtilities(traits, seed).matrix(applicants[chosen], jobs)
+    return utilities, _rows(traits.applicants, applicants[chosen]), _rows(traits.jobs, jobs)
 
 
 @lru_cache(maxsize=1)
-def _traits(snapshot_path: Path) -> MarketTraits:
-    """The slow part of a market, read once a process: it is the same for all contestants and seeds of a snapshot."""
-    snapshot = open_snapshot(snapshot_path)
-    return read_traits(snapshot.applicant_texts, snapshot.job_texts, snapshot.applicant_ids, snapshot.job_ids)
+def _traits(snapshot: Path, panel: Path) -> tuple[MarketTraits, NDArray[np.int64], NDArray[np.int64]]:
+    """Traits that a market is made of, and which of them are the panel's applicants and jobs.
+
+    Of a large snapshot a sample stands for all the others. It is the slow part of a market, and the same for all
+    contestants and seeds: read once a process.
+    """
+    opened, read = open_snapshot(snapshot), read_panel(panel)
+    applicants, jobs = opened.applicant_texts, opened.job_texts
+    a, j = _sample(len(applicants), read.applicants), _sample(len(jobs), read.jobs)
+    traits = read_traits(
+        [applicants[row] for row in a],
+        [jobs[row] for row in j],
+        [opened.applicant_ids[row] for row in a],
+        [opened.job_ids[row] for row in j],
+    )
+    return traits, np.searchsorted(a, read.applicants), np.searchsorted(j, read.jobs)
+
+
+def _sample(count: int, needed: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Rows to read the texts of, ascending: all, or of many every so manyth and those that are needed."""
+    return np.union1d(np.arange(0, count, -(-count // _READ)), needed)
 
 
 def _rows(side: Side, rows: NDArray[np.int64]) -> Side:
@@ -153,7 +172,7 @@ def _path(
     online = {"applicants", "steps", "updates_per_step", "epsilon"}
     key = inputs_key(
         snapshot=snapshot.manifest.digest,
-        panel=panel.name,
+        panel=panel.name,  # that of a fresh run is another
         agent=config.agent.model_dump() | {"gamma": contestant.gamma},
         finetune=config.finetune.model_dump() if contestant.labels else None,
         online=config.compare.model_dump(include=online),

@@ -18,7 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dynaq.agents.stages import split_of
-from dynaq.artifacts import code_version, inputs_key, publish, readable
+from dynaq.artifacts import code_version, finished, inputs_key, publish, readable
 from dynaq.config import Config
 from dynaq.data.snapshot import Snapshot
 from dynaq.errors import InputError
@@ -104,10 +104,11 @@ def make_panel(config: Config, snapshot: Snapshot, llm: RewardSource | None, ask
         seed=config.seed,
         size=size,
         llm=asked if llm else None,
+        fresh=config.fresh,
         code=code_version(),
     )
     target = config.work_path / "panels" / key
-    if target.exists():
+    if finished(target, config.work_path):
         return target
     split, chance = split_of(config, snapshot), np.random.default_rng(config.seed)
     applicants = np.sort(chance.permutation(split.held_out_applicants)[: _CROWD * size["applicants"]])

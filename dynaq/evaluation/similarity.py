@@ -12,10 +12,9 @@ from dynaq.agents.arms import Arm
 from dynaq.agents.dyna_q import DynaQ
 from dynaq.agents.stages import new_agent, one_thread, split_of
 from dynaq.agents.state import load_learned
-from dynaq.artifacts import publish
+from dynaq.artifacts import finished, publish, readable
 from dynaq.config import Config
 from dynaq.data.snapshot import Snapshot
-from dynaq.errors import ArtifactError
 from dynaq.mdp.candidates import CandidateSampler
 from dynaq.protocols import Recommender
 from dynaq.rewards.cosine import CosineReward
@@ -51,7 +50,7 @@ class SimilarityReached:
 def similarity_reached(config: Config, snapshot: Snapshot, arm: Arm, checkpoint: Path) -> SimilarityReached:
     """Measure a pre-trained checkpoint on applicants it has never seen; the result is kept beside it."""
     target = checkpoint.with_name(checkpoint.name + "-similarity")
-    if not target.exists():
+    if not finished(target, config.work_path):
         start = load_checkpoint(checkpoint, snapshot.manifest.digest)
         with one_thread():
             untrained = new_agent(config, snapshot, arm)
@@ -60,10 +59,8 @@ def similarity_reached(config: Config, snapshot: Snapshot, arm: Arm, checkpoint:
             measured = _measure(config, snapshot, trained, untrained)
         with publish(target) as directory:
             (directory / "similarity.json").write_text(json.dumps(asdict(measured)) + "\n")
-    try:
+    with readable("similarity", target):
         return SimilarityReached(**json.loads((target / "similarity.json").read_text()))
-    except (OSError, ValueError, TypeError) as error:
-        raise ArtifactError(f"{target} cannot be read ({error}); delete the directory to measure again") from None
 
 
 def _measure(config: Config, snapshot: Snapshot, trained: DynaQ, untrained: DynaQ) -> SimilarityReached:

@@ -22,6 +22,7 @@ from dynaq.agents.stages import new_agent, pretrained_path
 from dynaq.agents.state import load_learned
 from dynaq.agents.trainer import learn
 from dynaq.config import AgentConfig, Config
+from dynaq.config_file import merged
 from dynaq.data.snapshot import Snapshot
 from dynaq.errors import ArtifactError
 from dynaq.evaluation.contestants import Contestant
@@ -211,7 +212,7 @@ def labels_of(checkpoint: Checkpoint) -> Labels:
 
 
 def _trained_as(read: Checkpoint, config: Config) -> AgentConfig:
-    """How a checkpoint's agent was configured, but for what tonight's market decides.
+    """How a checkpoint's agent was configured, but for what tonight's market decides and its version did not know.
 
     Raises:
         ArtifactError: the configuration is of another version, or the split was another: it may have been trained on
@@ -221,7 +222,7 @@ def _trained_as(read: Checkpoint, config: Config) -> AgentConfig:
     if (given.get("split"), given.get("seed_of_split")) != (config.split.model_dump(), config.seed):
         raise ArtifactError(f"checkpoint {read.path.name} was trained on another split, perhaps on tonight's panel")
     try:
-        trained = AgentConfig.model_validate(given["agent"])
+        trained = AgentConfig.model_validate(merged(config.agent.model_dump(), given["agent"]))
     except ValidationError:
         raise ArtifactError(f"checkpoint {read.path.name} is of an agent that this version does not know") from None
     return trained.model_copy(update={"slate": config.agent.slate, "candidates": config.agent.candidates})

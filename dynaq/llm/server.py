@@ -8,14 +8,14 @@ ourselves. Retries are ours alone; tenacity was considered, its 84 us a call are
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
+import logging
 import random
 import re
-import ssl
 import time
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import httpx2
 import openai
@@ -23,11 +23,16 @@ from aiolimiter import AsyncLimiter
 
 from dynaq.config import LLMConfig, RatesConfig
 from dynaq.errors import ConfigError
-from dynaq.llm.endpoint import RULE_SIM, Endpoint
+from dynaq.llm.endpoint import Endpoint
 from dynaq.llm.reply import Failure
+from dynaq.llm.sdk import http_client, sdk
+
+log = logging.getLogger(__name__)
 
 QUOTA_USED_UP = "http 429 insufficient_quota"
-_MAY_PASS = re.compile(r"connection|timeout|http (429|5\d\d)( .*)?")
+_UNREACHABLE = "no connection"
+_MAY_PASS = re.compile(r"(no )?connection|timeout|http (429|5\d\d)( .*)?")
+_GONE = re.compile(rf"{_UNREACHABLE}|http 50[23]( .*)?")  # not 504: a text may be what took too long
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 20.0  # between tries, where the server does not say
 _LONGEST_RETRY_AFTER_S = 300.0
 
@@ -49,13 +54,14 @@ class Server:
     def __init__(self, endpoint: Endpoint, config: LLMConfig, share: float) -> None:
         self._endpoint, self._config = endpoint, config
         self._tls = httpx2.create_ssl_context()
-        self._idle = [_http_client(endpoint, self._tls)]
-        self._sdk = _sdk(endpoint, config.timeout_s, self._idle[0])
+        self._idle = [http_client(endpoint, self._tls)]
+        self._sdk = sdk(endpoint, config.timeout_s, self._idle[0])
         # Address and headers, once the SDK has made them.
         self._request: tuple[httpx2.URL, dict[str, str]] | None = None
         self._rates = _Rates(config.rates, share)
         self._not_before = 0.0
         self._served = False
+        self._gone_since: float | None = None
 
     async def close(self) -> None:
         """Close the connections."""
@@ -65,22 +71,36 @@ class Server:
     async def complete(self, body: dict[str, Any], retries: int) -> Any:
         """The parsed body of a chat completion, or a ``Failure`` after so many retries.
 
+        While the server is gone no try counts: every call would become a missing label.
+
         Raises:
             ConfigError: the server refuses the key or knows no such model.
         """
-        for tried in range(retries + 1):
+        tried = 0
+        for waits in itertools.count():
             completion = await self._try(body)
             if not isinstance(completion, Failure) or not may_pass(completion.kind):
                 return completion
-            wait_s = completion.retry_after_s
-            if tried == retries or wait_s > _LONGEST_RETRY_AFTER_S:
+            gone, wait_s = self._is_gone(completion), completion.retry_after_s
+            if (tried == retries and not gone) or wait_s > _LONGEST_RETRY_AFTER_S:
                 return completion
+            tried += not gone
             if wait_s:  # for everyone: the calls of the others would be turned down too
                 self._not_before = max(self._not_before, time.monotonic() + wait_s)
             pause_s = max(0.0, self._not_before - time.monotonic())
-            most = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2**tried)
+            most = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2 ** min(waits, 10))
             await asyncio.sleep(pause_s + random.uniform(0, most))  # noqa: S311 - so that they do not return at once
-        raise AssertionError("unreachable: the last try returns")
+        raise AssertionError("unreachable: tries are counted, and patience ends")
+
+    def _is_gone(self, failure: Failure) -> bool:
+        """Whether a server that has answered before is away, and for less long than we are patient."""
+        if not self._served or not _GONE.fullmatch(failure.kind):
+            return False
+        now, patience_s = time.monotonic(), self._config.patience_s
+        if self._gone_since is None:
+            self._gone_since = now
+            log.warning("the LLM server is gone (%s): waiting up to %g s for it", failure.kind, patience_s)
+        return now - self._gone_since < patience_s
 
     async def _try(self, body: dict[str, Any]) -> Any:
         await self._rates.wait(body)
@@ -91,7 +111,9 @@ class Server:
                 response = await (self._post(body) if self._request else self._post_by_sdk(body))
         except (TimeoutError, httpx2.TimeoutException):
             return Failure("timeout")
-        except httpx2.RequestError:  # dropped, refused, or not decodable
+        except httpx2.ConnectError:
+            return Failure(_UNREACHABLE)
+        except httpx2.RequestError:  # dropped, or not decodable
             return Failure("connection")
         if response.status_code != httpx2.codes.OK:
             return self._refused(response)
@@ -99,7 +121,9 @@ class Server:
             completion = json.loads(response.content)
         except (ValueError, RecursionError):  # a body that says it is JSON and is not
             return Failure("invalid reply")
-        self._served = True
+        if self._gone_since is not None:
+            log.warning("the LLM server is back after %.0f s", time.monotonic() - self._gone_since)
+        self._served, self._gone_since = True, None
         self._rates.learn(body, completion)
         return completion
 
@@ -107,7 +131,7 @@ class Server:
         assert self._request is not None
         url, headers = self._request
         # A client for each call in flight: a shared one looks over all its connections for each request.
-        http = self._idle.pop() if self._idle else _http_client(self._endpoint, self._tls)
+        http = self._idle.pop() if self._idle else http_client(self._endpoint, self._tls)
         try:
             # Not http.post, which would merge and parse the same address and headers for each body.
             return await http.send(httpx2.Request("POST", url, headers=headers, content=json.dumps(body).encode()))
@@ -122,7 +146,7 @@ class Server:
         except openai.APITimeoutError:
             raise TimeoutError from None
         except openai.APIConnectionError as error:
-            raise httpx2.ConnectError("no connection") from error
+            raise httpx2.RequestError("no connection") from error
         else:
             response = raw.http_response
         # The length is of this one body; what the SDK says about itself is of no use to anyone.
@@ -203,24 +227,3 @@ def _code(response: httpx2.Response) -> str:
     except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
         return ""
     return next((name for name in named if isinstance(name, str) and re.fullmatch("[a-z_]{1,40}", name)), "")
-
-
-def _http_client(endpoint: Endpoint, tls: ssl.SSLContext) -> httpx2.AsyncClient:
-    address = urlsplit(endpoint.url.get_secret_value())
-    named = "@" in address.netloc
-    return openai.DefaultAsyncHttpxClient(
-        auth=(unquote(address.username or ""), unquote(address.password or "")) if named else None,
-        # The stand-in is on loopback, where a proxy from the environment would not find it.
-        trust_env=endpoint.provenance != RULE_SIM,
-        verify=tls,
-    )
-
-
-def _sdk(endpoint: Endpoint, timeout_s: float, http_client: httpx2.AsyncClient) -> openai.AsyncOpenAI:
-    address, key = urlsplit(endpoint.url.get_secret_value()), endpoint.key.get_secret_value()
-    # Without the credentials that it may hold: httpx logs each URL with its password.
-    url = address._replace(netloc=address.netloc.rpartition("@")[2]).geturl()
-    patience: dict[str, Any] = {"timeout": timeout_s, "max_retries": 0, "http_client": http_client}
-    if endpoint.azure_version is not None:
-        return openai.AsyncAzureOpenAI(azure_endpoint=url, api_key=key, api_version=endpoint.azure_version, **patience)
-    return openai.AsyncOpenAI(base_url=url, api_key=key, **patience)

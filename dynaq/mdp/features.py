@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dynaq.artifacts import flush, staged
+from dynaq.data.manifest import SIDES, Side
 from dynaq.data.snapshot import Snapshot
+
+_CHUNK = 8192  # rows in memory at a time
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,11 @@ class FeatureSpace:
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> FeatureSpace:
-        """Read a snapshot into memory."""
+        """Map a snapshot's rows, scaled once and kept beside them: no process holds a catalogue in memory of its own.
+
+        Raises:
+            ArtifactError: they cannot be written there.
+        """
         manifest = snapshot.manifest
         d = manifest.dimension
         if manifest.cosine.kind == "pairs":
@@ -38,10 +47,24 @@ class FeatureSpace:
         else:
             fields = list(zip(manifest.applicant_fields, manifest.job_fields, strict=True))
         pairs = tuple((manifest.offset("applicants", a), manifest.offset("jobs", j)) for a, j in fields)
-        return cls(_unit_scale(snapshot.applicants, d), _unit_scale(snapshot.jobs, d), pairs, d)
+        states, actions = (_mapped(snapshot.path, side, getattr(snapshot, side), d) for side in SIDES)
+        return cls(states, actions, pairs, d)
 
 
-def _unit_scale(rows: NDArray[np.float32], d: int) -> Tensor:
+def _mapped(directory: Path, side: Side, rows: NDArray[np.float32], d: int) -> Tensor:
+    """Rows at unit scale, copied on write: the file behind them stays as it is."""
+    path = directory / f"{side}_unit_scale.f32"
+    if not path.exists():
+        with staged(directory) as aside, (written := aside / path.name).open("wb") as file:
+            for start in range(0, len(rows), _CHUNK):
+                file.write(unit_scale(rows[start : start + _CHUNK], d).numpy().tobytes())
+            file.flush()
+            flush(written)
+            written.replace(path)
+    return torch.from_numpy(np.memmap(path, np.float32, "c", shape=rows.shape))
+
+
+def unit_scale(rows: NDArray[np.float32], d: int) -> Tensor:
     """Give each field of each row length sqrt(d), so that a component is of order 1 as network initialisers expect.
 
     Sentence vectors of length 1 have components near 1/sqrt(d) = 0.05; a first layer of default initialisation

@@ -33,19 +33,25 @@ class Budget:
         """
         self._stop_at_a_limit(self._ledger.total())
 
-    def charge(self, replies: Sequence[Reply], unasked: int) -> None:
-        """Enter answered calls.
+    def charge(self, spent: Spent, group: str) -> Spent:
+        """Enter answered calls, which the account will know by a name; returns the total of all.
+
+        Raises:
+            TransientError: MongoDB did not answer.
+        """
+        return self._ledger.add(spent, group)
+
+    def keep(self, spent: Spent, total: Spent, unasked: int) -> None:
+        """After a charge.
 
         Args:
-            replies: to them.
+            spent: on the calls that were charged.
+            total: after them.
             unasked: questions that still wait; with none of them left a limit that is just reached stops nothing.
 
         Raises:
             LabelError: a limit is reached, or cannot be kept because the server does not count tokens.
-            TransientError: MongoDB did not answer.
         """
-        spent = spent_on(replies)
-        total = self._ledger.add(spent)
         counted = self._limits.tokens is not None or self._limits.money is not None
         if counted and spent.labels and spent.prompt_tokens == 0:
             raise LabelError(

@@ -20,8 +20,7 @@ class CosineReward:
 
     def __init__(self, snapshot: Snapshot) -> None:
         manifest = snapshot.manifest
-        self._applicants = torch.tensor(np.asarray(snapshot.applicants))
-        self._jobs = torch.tensor(np.asarray(snapshot.jobs))
+        self._applicants, self._jobs = np.asarray(snapshot.applicants), np.asarray(snapshot.jobs)  # mapped, not read
         if manifest.cosine.kind == "pairs":
             self._parts = [
                 (snapshot.field_slice("applicants", a), snapshot.field_slice("jobs", j))
@@ -32,7 +31,9 @@ class CosineReward:
 
     def __call__(self, applicants: Tensor, jobs: Tensor) -> Tensor:
         """Rewards of pairs, int64 [B], [B] -> float32 [B] in [-1, 1]."""
-        similarities = [
-            F.cosine_similarity(self._applicants[applicants, a], self._jobs[jobs, j], dim=1) for a, j in self._parts
-        ]
+        states, actions = (
+            torch.from_numpy(rows[chosen.numpy()])
+            for rows, chosen in ((self._applicants, applicants), (self._jobs, jobs))
+        )
+        similarities = [F.cosine_similarity(states[:, a], actions[:, j], dim=1) for a, j in self._parts]
         return torch.stack(similarities).mean(0)

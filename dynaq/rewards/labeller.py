@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from dynaq.config import LLMConfig
+from dynaq.data.journal import Journal
 from dynaq.data.labels import LabelKey, LabelRecord, LabelStore
+from dynaq.data.ledger import Spent
 from dynaq.errors import LabelError, TransientError
 from dynaq.llm.client import LabelClient
 from dynaq.llm.label import Label, schema_version
@@ -44,11 +46,15 @@ class Labeller:
         client: asks the server.
         config: what is asked, what may be missing and which revisions count.
         budget: is charged with every call.
+        journal: keeps what was paid for until it is charged and stored.
     """
 
-    def __init__(self, store: LabelStore, client: LabelClient, config: LLMConfig, budget: Budget) -> None:
+    def __init__(
+        self, store: LabelStore, client: LabelClient, config: LLMConfig, budget: Budget, journal: Journal
+    ) -> None:
         self.provenance = client.endpoint.provenance
-        self._store, self._client, self._config, self._budget = store, client, config, budget
+        self._store, self._client, self._config = store, client, config
+        self._budget, self._journal = budget, journal
         self._revisions: list[str] | None = None  # whose labels count; none yet: the first reply decides
         self._labels: dict[LabelKey, Label] = {}
         self._cost: Counter[str] = Counter(
@@ -157,15 +163,15 @@ class Labeller:
         def on_replies(arrived: Sequence[tuple[int, Reply]]) -> None:
             replies = [reply for _, reply in arrived]
             answers = [(index, reply) for index, reply in arrived if isinstance(reply, Answer)]
-            unasked = self._client.unasked
-            try:
-                self._budget.charge(replies, unasked)
-            finally:  # what was paid for is stored, whatever the account says
-                records = [self._record(keys[index], questions[index], answer) for index, answer in answers]
+            records = [self._record(keys[index], questions[index], answer) for index, answer in answers]
+            unasked, spent = self._client.unasked, spent_on(replies)
+            with self._journal.entry(spent, records) as group:
+                total = self._budget.charge(spent, group)
                 others = self._store.put(records)
-                self._use(record for record in records if record.key not in others)
-                lost.extend(key._replace(revision="") for key in others)
-            self._count(replies)
+            self._use(record for record in records if record.key not in others)
+            lost.extend(key._replace(revision="") for key in others)
+            self._count(replies, spent)
+            self._budget.keep(spent, total, unasked)
             self._stop_at_a_refusal(replies)
 
         replies = self._client.ask([q.prompt for q in questions if q.prompt is not None], on_replies)
@@ -177,10 +183,9 @@ class Labeller:
             )
         return lost
 
-    def _count(self, replies: Sequence[Reply]) -> None:
+    def _count(self, replies: Sequence[Reply], spent: Spent) -> None:
         self._outcomes.extend(None for reply in replies if isinstance(reply, Answer))
         self._count_missing(reply.kind for reply in replies if isinstance(reply, Failure))
-        spent = spent_on(replies)
         self._cost["calls_made"] += spent.calls
         self._cost["prompt_tokens"] += spent.prompt_tokens
         self._cost["cached_tokens"] += spent.cached_tokens
@@ -230,7 +235,8 @@ class Labeller:
         kinds = Counter(kind for kind in self._outcomes if kind is not None)
         asked, bound = len(self._outcomes), self._config.max_missing_share
         if asked >= _FEWEST and kinds.total() > bound * asked:
-            raise LabelError(
+            lasting = sum(count for kind, count in kinds.items() if not may_pass(kind))
+            raise (LabelError if lasting > bound * asked else TransientError)(
                 f"{kinds.total()} of the last {asked} questions to the LLM have no label, more than"
                 f" llm.max_missing_share {bound:g} allows: {_commonest(kinds)}; labels already paid for are stored"
             )

@@ -16,10 +16,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from dynaq.artifacts import code_version, publish
+from dynaq.artifacts import code_version, mark_used, publish
 from dynaq.errors import ArtifactError
 
 CHECKPOINT_FORMAT: Final = 2
+_RETRAIN = "run the flow that trains it (pretrain or finetune), which sets a damaged one aside"
 
 
 class CheckpointManifest(BaseModel):
@@ -99,11 +100,12 @@ def load_checkpoint(path: Path, snapshot: str | None) -> Checkpoint:
     file = path / "weights.safetensors"
     try:
         if hashlib.sha256(file.read_bytes()).hexdigest() != manifest.weights:
-            raise ArtifactError(f"checkpoint {path}: weights.safetensors is damaged; delete the directory to retrain")
+            raise ArtifactError(f"checkpoint {path}: weights.safetensors is damaged: {_RETRAIN}")
         tensors = load_file(file)
         curves = json.loads((path / "curves.json").read_text())
     except (OSError, SafetensorError, ValueError) as error:
-        raise ArtifactError(f"checkpoint {path} cannot be read ({error}); delete the directory to retrain") from None
+        raise ArtifactError(f"checkpoint {path} cannot be read ({error}): {_RETRAIN}") from None
+    mark_used(path)
     return Checkpoint(path, tensors, manifest, curves)
 
 
@@ -116,7 +118,7 @@ def read_manifest(path: Path) -> CheckpointManifest:
     try:
         found = json.loads(text)
     except ValueError:
-        raise ArtifactError(f"checkpoint {path}: manifest.json is damaged; delete the directory to retrain") from None
+        raise ArtifactError(f"checkpoint {path}: manifest.json is damaged: {_RETRAIN}") from None
     version = found.get("format") if isinstance(found, dict) else None
     if version != CHECKPOINT_FORMAT:
         raise ArtifactError(

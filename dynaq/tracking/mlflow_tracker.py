@@ -11,31 +11,76 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+from pydantic import BaseModel, ConfigDict
 from requests import RequestException
 from sqlalchemy.exc import OperationalError
 
 from dynaq.config import Config
 from dynaq.errors import ConfigError, DynaqError, TransientError
 
+log = logging.getLogger(__name__)
+
+_KEY: Final = "dynaq.run"  # the tag that a run is found by
 _BATCH = 1000  # metrics in one request: MLflow's own limit
 _PARAMS = 100  # parameters, likewise
 
-# MLflow's own default waits four minutes for a server that refuses connections; tasks are retried above it.
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+# Tried again by whoever delivers, and never below: a request that makes a run, and whose answer was lost, would make
+# another one. A server that hangs is one that is gone.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # an address may hold a password
 
 
+class RunRecord(BaseModel):
+    """What MLflow is to show of a run; of one run there may be several, each adding to it.
+
+    Attributes:
+        key: what the run is known by, whoever logs it and however often: ``<night>``, or ``<night>/<name>`` for a
+            child of the night. MLflow makes its own id, and has this one as a tag.
+        name: of the run.
+        started: milliseconds since 1970.
+        status: FINISHED or FAILED; None while it goes on.
+        params, tags: knobs and provenance.
+        metrics: single figures.
+        curves: values by step; None is left out.
+        artifacts: place among the run's artifacts -> directory to upload.
+        version: tags of a version of the registered model, which the run's checkpoint becomes; None: it does not.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+
+    key: str
+    name: str
+    started: int
+    status: Literal["FINISHED", "FAILED"] | None = None
+    params: dict[str, str] = {}
+    tags: dict[str, str] = {}
+    metrics: dict[str, float] = {}
+    curves: dict[str, list[float | None]] = {}
+    artifacts: dict[str, Path] = {}
+    version: dict[str, str] | None = None
+
+    @property
+    def night(self) -> str:
+        """Key of the night that the run belongs to, or is."""
+        return self.key.partition("/")[0]
+
+
 class Tracker:
-    """Writes a night into MLflow.
+    """Writes runs into MLflow.
 
     Args:
         config: names the experiment and the store: tracking.uri, else MLFLOW_TRACKING_URI, else SQLite in workdir.
+
+    Raises:
+        ConfigError: there is no using the store or the experiment, or a record is refused.
+        TransientError: the store did not answer; any method may raise both.
     """
 
     def __init__(self, config: Config) -> None:
@@ -59,77 +104,48 @@ class Tracker:
                 raise
             return str(found.experiment_id)
 
-    def start_night(self, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
-        """Open the parent run; returns its id."""
+    def log(self, record: RunRecord) -> str:
+        """Add a record to its run, which is made if it is not there; returns the run's id. Twice is as good as once."""
         with mlflow_errors():
-            run = self._client.create_run(self._experiment, run_name=name, tags=dict(tags))
-            self._log_params(run.info.run_id, params)
-        return str(run.info.run_id)
-
-    def log_child(
-        self,
-        parent: str,
-        name: str,
-        params: Mapping[str, Any],
-        tags: Mapping[str, str],
-        metrics: Mapping[str, float],
-        curves: Mapping[str, list[float | None]],
-        directories: Mapping[str, Path],
-    ) -> str:
-        """Log a whole (agent, seed) run; returns its id. Logged again, the same run is written once more.
-
-        Args:
-            parent: the night it belongs to.
-            name: of the run.
-            params: knobs.
-            tags: provenance.
-            metrics: single figures.
-            curves: values by step; None is left out.
-            directories: artifact path -> directory to upload.
-        """
-        with mlflow_errors():
-            run_id = self._child(parent, name, tags)
-            self._log_params(run_id, params)
-            self._log_curves(run_id, {**{key: [value] for key, value in metrics.items()}, **curves})
-            for place, directory in directories.items():
-                self._client.log_artifacts(run_id, str(directory), place)
-            self._client.set_terminated(run_id)
+            run_id = self._find(record.key) or self._create(record)
+            self._log_params(run_id, record.params)
+            self._log_points(run_id, record)
+            for place, directory in record.artifacts.items():
+                if directory.is_dir():
+                    self._client.log_artifacts(run_id, str(directory), place)
+                else:
+                    log.warning("%s is gone: MLflow gets run %s without it", directory, record.key)
+            if record.status:
+                self._client.set_terminated(run_id, record.status)
         return run_id
 
-    def _child(self, parent: str, name: str, tags: Mapping[str, str]) -> str:
-        """The child of this name, which an attempt that failed half-way may have made already."""
-        same = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent}' and attributes.run_name = '{name}'"
-        for run in self._client.search_runs([self._experiment], same, max_results=1):
-            return str(run.info.run_id)
-        run = self._client.create_run(self._experiment, run_name=name, tags={MLFLOW_PARENT_RUN_ID: parent, **tags})
+    def run_id(self, key: str) -> str | None:
+        """The run that has been logged under a key; None if there is none."""
+        with mlflow_errors():
+            return self._find(key)
+
+    def _find(self, key: str) -> str | None:
+        found = self._client.search_runs([self._experiment], f"tags.`{_KEY}` = '{key}'", max_results=1)
+        return str(found[0].info.run_id) if found else None
+
+    def _create(self, record: RunRecord) -> str:
+        tags = {**record.tags, _KEY: record.key}
+        if record.night != record.key and (parent := self._find(record.night)):
+            tags[MLFLOW_PARENT_RUN_ID] = parent
+        run = self._client.create_run(self._experiment, record.started, tags, record.name)
         return str(run.info.run_id)
 
-    def log_metrics(self, run_id: str, metrics: Mapping[str, float]) -> None:
-        """Add single figures to a run."""
-        with mlflow_errors():
-            self._log_curves(run_id, {key: [value] for key, value in metrics.items()})
-
-    def log_report(self, run_id: str, directory: Path) -> None:
-        """Add the files of a report to a run."""
-        with mlflow_errors():
-            self._client.log_artifacts(run_id, str(directory), "report")
-
-    def end_night(self, run_id: str, succeeded: bool) -> None:
-        """Close the parent run as finished or failed."""
-        with mlflow_errors():
-            self._client.set_terminated(run_id, status="FINISHED" if succeeded else "FAILED")
-
-    def _log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
-        entries = [Param(key, str(value)) for key, value in params.items()]
+    def _log_params(self, run_id: str, params: Mapping[str, str]) -> None:
+        entries = [Param(key, value) for key, value in params.items()]
         for start in range(0, len(entries), _PARAMS):
             self._client.log_batch(run_id, params=entries[start : start + _PARAMS])
 
-    def _log_curves(self, run_id: str, curves: Mapping[str, list[float | None]]) -> None:
+    def _log_points(self, run_id: str, record: RunRecord) -> None:
         # Stamped with the start of the run: MLflow drops a point that is logged again with the same stamp.
-        now = self._client.get_run(run_id).info.start_time
+        single: dict[str, list[float | None]] = {name: [value] for name, value in record.metrics.items()}
         points = [
-            Metric(name, value, now, step)
-            for name, values in curves.items()
+            Metric(name, value, record.started, step)
+            for name, values in (single | record.curves).items()
             for step, value in enumerate(values)
             if value is not None
         ]
@@ -160,7 +176,7 @@ def tracking_uri(config: Config) -> str:
     return config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{config.work_path / 'mlflow.db'}"
 
 
-def flat_params(config: Config) -> dict[str, Any]:
+def flat_params(config: Config) -> dict[str, str]:
     """Every knob under its dotted key but the address of MLflow; paths keep their ``${NAME}``."""
 
     def walk(prefix: str, node: Any) -> Iterator[tuple[str, Any]]:
@@ -170,7 +186,7 @@ def flat_params(config: Config) -> dict[str, Any]:
         else:
             yield prefix, node
 
-    return dict(walk("", config.model_dump(exclude={"tracking": {"uri"}})))
+    return {key: str(value) for key, value in walk("", config.model_dump(exclude={"tracking": {"uri"}}))}
 
 
 _STORE = "the MLflow that tracking.uri or MLFLOW_TRACKING_URI names"

@@ -1,7 +1,8 @@
-"""Work under way, saved every now and then: one file of tensors, replaced as a whole."""
+"""Work under way, saved every now and then: one file, replaced as a whole: sha256, then tensors as safetensors."""
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import time
@@ -9,11 +10,14 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save
 from torch import Tensor
+
+from dynaq.artifacts import set_aside
 
 log = logging.getLogger(__name__)
 
+_DIGEST = 32  # bytes
 _EVERY_S = 20.0  # what a killed process loses at most; a save takes some hundredths of a second
 
 
@@ -22,10 +26,12 @@ class Progress:
 
     Args:
         path: where; its directory is made.
+        workdir: a damaged file is set aside under it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, workdir: Path) -> None:
         self._path = path
+        self._workdir = workdir
         self._last = time.monotonic()
 
     @property
@@ -39,8 +45,10 @@ class Progress:
         written = self._path.with_name(f"{self._path.name}.{os.getpid()}")
         try:
             # Views of one storage are refused by the format, so everything is copied.
-            save_file({name: torch.clone(t.contiguous()) for name, t in tensors.items()}, written)
-            with written.open("rb") as file:
+            content = save({name: torch.clone(t.contiguous()) for name, t in tensors.items()})
+            with written.open("wb") as file:
+                file.write(hashlib.sha256(content).digest() + content)
+                file.flush()
                 os.fsync(file.fileno())
             written.replace(self._path)
         except (OSError, SafetensorError) as error:
@@ -50,14 +58,18 @@ class Progress:
         self._last = time.monotonic()
 
     def load(self) -> dict[str, Tensor] | None:
-        """What was saved; None if nothing was, or if it is damaged: the work then begins anew, and says so."""
+        """What was saved; None if nothing was, or if it is damaged: it is set aside then, and the work begins anew."""
         try:
-            return load_file(self._path)
+            content = self._path.read_bytes()
         except FileNotFoundError:
             return None
-        except (OSError, SafetensorError) as error:
-            log.warning("%s is damaged (%s): beginning anew", self._path, error)
+        except OSError as error:
+            set_aside(self._path, self._workdir, str(error))
             return None
+        if hashlib.sha256(content[_DIGEST:]).digest() != content[:_DIGEST]:
+            set_aside(self._path, self._workdir, "its digest is another")
+            return None
+        return load(content[_DIGEST:])
 
     def forget(self) -> None:
         """Delete what was saved."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.uri import append_to_uri_path
 
 from dynaq.config import Config
-from dynaq.errors import ArtifactError
+from dynaq.errors import ArtifactError, TransientError
 from dynaq.tracking.checkpoint import CheckpointManifest, read_manifest
 from dynaq.tracking.mlflow_tracker import mlflow_client, mlflow_errors
 
@@ -60,7 +61,7 @@ class Registered:
     @property
     def weights(self) -> str:
         """The sha256 of the weights; raises ArtifactError for a version that was registered by other means."""
-        if "weights" not in self.tags:
+        if not re.fullmatch("[0-9a-f]{64}", self.tags.get("weights", "")):  # it becomes part of a path
             raise ArtifactError(f"{self} was not registered by dynaq: point the alias at a version that was")
         return self.tags["weights"]
 
@@ -82,6 +83,13 @@ class Registry:
 
     def champion(self) -> Registered | None:
         """The present champion; None before the first."""
+        return self._holder(CHAMPION)
+
+    def holders(self) -> list[Registered]:
+        """The present champion and the present challenger, where there are any."""
+        return [held for alias in (CHAMPION, CHALLENGER) if (held := self._holder(alias))]
+
+    def _holder(self, alias: str) -> Registered | None:
         with mlflow_errors():
             try:
                 aliases = self._client.get_registered_model(self._name).aliases
@@ -89,9 +97,9 @@ class Registry:
                 if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                     raise
                 return None
-            if CHAMPION not in aliases:
+            if alias not in aliases:
                 return None
-            return self._registered(self._client.get_model_version(self._name, str(aliases[CHAMPION])))
+            return self._registered(self._client.get_model_version(self._name, str(aliases[alias])))
 
     def fetch(self, registered: Registered, directory: Path) -> Path:
         """Download a checkpoint into a directory that is there and empty; returns the directory.
@@ -112,7 +120,9 @@ class Registry:
         return directory
 
     def register(self, run_id: str, tags: Mapping[str, str]) -> Registered:
-        """Make the checkpoint that a run has logged the challenger; the same run is the same version each time.
+        """Make the checkpoint that a run has logged a version; the same run is the same version each time.
+
+        It is neither challenger nor champion yet: ``promote`` and ``decline`` say what becomes of it.
 
         Args:
             run_id: the child run.
@@ -121,27 +131,29 @@ class Registry:
         Raises:
             ArtifactError: the run has logged no checkpoint, or a damaged one.
         """
-        with TemporaryDirectory() as directory:
-            manifest = self._download(run_id, Path(directory))
         with mlflow_errors():
             # Filtered by the run alone: a name would have to be quoted, and a run has few versions.
             same = [v for v in self._client.search_model_versions(f"run_id = '{run_id}'") if v.name == self._name]
-            version = same[0] if same else self._create_version(run_id, {**tags, **_described(manifest)})
-            self._client.set_registered_model_alias(self._name, CHALLENGER, str(version.version))
-            return self._registered(version)
+            if same:
+                return self._registered(same[0])
+            with TemporaryDirectory() as directory:
+                manifest = self._download(run_id, Path(directory))
+            return self._registered(self._create_version(run_id, {**tags, **_described(manifest)}))
 
     def promote(self, registered: Registered, reason: str) -> None:
         """Make a version the champion, and write down why, and which was before; nothing if it is the champion."""
+        self._point(CHALLENGER, registered.version)
         former = self.champion()
         if former is not None:
             if former.version == registered.version:
                 return
             self._tag(registered, "previous_champion", str(former.version))
         self._tag(registered, "verdict", f"{reason} ({_now()})")
-        self._crown(registered.version)
+        self._point(CHAMPION, registered.version)
 
     def decline(self, registered: Registered, reason: str) -> None:
-        """Write down why a version does not become the champion."""
+        """Make a version the challenger, and write down why it does not become the champion."""
+        self._point(CHALLENGER, registered.version)
         self._tag(registered, "verdict", f"{reason} ({_now()})")
 
     def roll_back(self) -> Registered:
@@ -167,7 +179,7 @@ class Registry:
                     f" set the alias {CHAMPION} to another version in MLflow"
                 ) from None
         self._tag(left, "rolled_back", _now())
-        self._crown(again.version)
+        self._point(CHAMPION, again.version)
         return again
 
     def _create_version(self, run_id: str, tags: dict[str, str]) -> ModelVersion:
@@ -187,7 +199,13 @@ class Registry:
             there = {Path(entry.path).name for entry in self._client.list_artifacts(run_id, _PLACE)}
             if missing := [name for name in _FILES if name not in there]:
                 raise ArtifactError(f"run {run_id} has no whole checkpoint in MLflow, it lacks {', '.join(missing)}")
-            downloaded = Path(self._client.download_artifacts(run_id, _PLACE, str(directory)))
+            try:
+                downloaded = Path(self._client.download_artifacts(run_id, _PLACE, str(directory)))
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+                # It does, it was listed: so MLflow calls a connection that was dropped.
+                raise TransientError(f"the checkpoint of run {run_id} could not be downloaded from MLflow") from None
         for name in _FILES:
             (downloaded / name).replace(directory / name)
         shutil.rmtree(downloaded)
@@ -195,9 +213,9 @@ class Registry:
             raise ArtifactError(f"{damaged} of run {run_id} is damaged in MLflow, or of another format")
         return read_manifest(directory)
 
-    def _crown(self, version: int) -> None:
+    def _point(self, alias: str, version: int) -> None:
         with mlflow_errors():
-            self._client.set_registered_model_alias(self._name, CHAMPION, str(version))
+            self._client.set_registered_model_alias(self._name, alias, str(version))
 
     def _tag(self, registered: Registered, key: str, value: str) -> None:
         with mlflow_errors():

@@ -17,6 +17,7 @@ from dynaq.agents.world_model import WorldModel
 from dynaq.config import AskConfig
 from dynaq.mdp.candidates import fresh_seeds
 from dynaq.mdp.environment import Observation, TrainingEnvironment
+from dynaq.tracking.progress import Progress
 from tests.agents.conftest import HISTORY, TableReward, all_pairs, cosines, new_agent, random_space, small_config
 from tests.agents.test_state import assert_same
 
@@ -323,7 +324,7 @@ def test_interrupted_anywhere_it_asks_as_if_nothing_had_been(
     monkeypatch.setattr("dynaq.tracking.progress._EVERY_S", 0.0)
     earlier = {name: tensor.clone() for name, tensor in learned(experienced(**changes)).items()}
 
-    def run(dies_at: int, progress: Path | None) -> DynaQ:
+    def run(dies_at: int, progress: Progress | None) -> DynaQ:
         agent = agent_of(hand_over__pilot=15, **changes)
         load_learned(agent, {name: tensor.clone() for name, tensor in earlier.items()}, "earlier")
         agent.start_phase((1.3, 1.0, 0.3, 0.0))
@@ -342,5 +343,5 @@ def test_interrupted_anywhere_it_asks_as_if_nothing_had_been(
     assert_same(run(-1, None), whole)
     for step in (1, 3, 5):
         with pytest.raises(KeyboardInterrupt):
-            run(step, tmp_path / "run.progress")
-    assert_same(run(-1, tmp_path / "run.progress"), whole)
+            run(step, Progress(tmp_path / "run.progress", tmp_path))
+    assert_same(run(-1, Progress(tmp_path / "run.progress", tmp_path)), whole)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from dynaq.agents.dyna_q import DynaQ
-from dynaq.agents.handover import Pilot, implied_rewards
+from dynaq.agents.handover import Pilot, implied_rewards, pull_to_warm_start
 from dynaq.agents.targets import closed_form
 from dynaq.mdp.features import FeatureSpace
 from tests.agents.conftest import all_pairs, new_agent, random_space, small_config
@@ -134,3 +134,69 @@ def test_the_learning_rate_rises_after_a_hand_over_only() -> None:
     agent = new_agent(agent.space, agent.config)  # one that has learned nothing has nothing to hand over
     agent.remember(applicants[:8], jobs[:8], cosine.flatten()[:8])
     assert rates(2) == [0.02, 0.02]
+
+
+@pytest.mark.parametrize(
+    ("answers", "skill", "explained", "expected"),
+    [
+        (100, 0.5, 0.5, 15.0),  # 3000 / 100, and half of it, as the answers say as much as the warm start
+        (100, 0.75, 0.25, 2.5),
+        (1000, 0.5, 0.5, 1.5),
+        (100, 1.0, 0.5, 0.0),  # without noise nothing is pulled back
+        (100, 0.2, 0.0, 0.0),  # nor to a warm start that explains nothing
+        (100, -3.0, 0.18, 30 * 49 * 0.9),  # where nothing can be said yet, 2% is taken for signal
+        (0, 0.5, 0.5, 1500.0),
+    ],
+)
+def test_the_pull_is_noise_over_signal_and_answers(
+    answers: int, skill: float, explained: float, expected: float
+) -> None:
+    assert pull_to_warm_start(3000, answers, skill, explained) == pytest.approx(expected)
+
+
+def test_a_step_is_pulled_back_by_its_share_of_the_learning_rate() -> None:
+    pulled, free = (handed_over(anchor=anchor, learning_rate=1e-3) for anchor in (200.0, 0.0))
+    assert pulled.anchor is not None
+    pulled.update()
+    free.update()
+    share = 1e-3 * pull_to_warm_start(200, 64, pulled.skill, pulled.world_model.explained)
+    assert 0 < share < 1
+    for ours, theirs, start in zip(pulled.q.parameters(), free.q.parameters(), pulled.anchor.parameters(), strict=True):
+        assert torch.allclose(ours, theirs + share * (start - theirs), atol=1e-7)
+
+
+def test_few_noisy_answers_leave_the_warm_start_standing() -> None:
+    """Without the pull the network learns the noise of 64 answers by heart."""
+
+    def still_known(anchor: float) -> float:
+        agent = handed_over(anchor=anchor, learning_rate=0.01)
+        for _ in range(200):
+            agent.update()
+        scores = agent.scores(torch.arange(16), torch.arange(40).expand(16, -1))
+        similar = agent.space.states @ agent.space.actions.T / agent.space.d
+        return float(torch.corrcoef(torch.stack([scores.flatten(), similar.flatten()]))[0, 1])
+
+    assert still_known(5000) > 0.9
+    assert still_known(0) < 0.8
+
+
+def test_who_has_learned_nothing_has_nothing_to_be_pulled_to() -> None:
+    agent, cosine = knows_the_cosine(0.0, "bellman")
+    agent = new_agent(agent.space, agent.config)
+    agent.start_phase()
+    agent.remember(*all_pairs(16, 40), cosine.flatten())
+    assert agent.update() is not None
+    assert agent.anchor is None
+
+
+def handed_over(anchor: float, learning_rate: float) -> DynaQ:
+    """An agent that knows the cosine and has heard 64 answers, half of whose variance is the cosine's, half noise."""
+    changes = {"hand_over__anchor": anchor, "hand_over__pilot": 64, "hand_over__warmup": 1, "dropout": 0.0}
+    agent, cosine = knows_the_cosine(0.0, "bellman", learning_rate=learning_rate, **changes)
+    agent.start_phase()
+    chance = torch.Generator().manual_seed(0)
+    applicants, jobs = all_pairs(16, 40)
+    drawn = torch.randperm(640, generator=chance)[:64]
+    noise = float(cosine.std()) * torch.randn(64, generator=chance)
+    agent.remember(applicants[drawn], jobs[drawn], cosine.flatten()[drawn] + noise)
+    return agent

@@ -26,6 +26,12 @@ def new_maxima(features: str, epoch: int = 0) -> RememberedMaxima:
     return RememberedMaxima(FrozenNetwork(random_network(features), SPACE, lasting=True), SPACE, SAMPLER, epoch)
 
 
+@pytest.fixture(params=[200_000, 10], ids=["whole catalogue", "larger than is asked about"])
+def whole(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dynaq.agents.maxima._WHOLE", request.param)
+
+
+@pytest.mark.usefixtures("whole")
 @pytest.mark.parametrize("features", ["concat", "product", "cosine", "residual"])
 def test_remembered_is_recomputed_to_the_bit_whoever_was_asked_for_together(features: str) -> None:
     """Matrix libraries round by shape: any grouping of applicants must come out the same."""
@@ -38,6 +44,7 @@ def test_remembered_is_recomputed_to_the_bit_whoever_was_asked_for_together(feat
         assert torch.equal(maxima.recomputed(EVERYONE), alone)
 
 
+@pytest.mark.usefixtures("whole")
 @pytest.mark.parametrize("features", ["concat", "product", "cosine", "residual"])
 def test_it_is_the_largest_value_of_the_plain_network(features: str) -> None:
     network, maxima = random_network(features), new_maxima(features)

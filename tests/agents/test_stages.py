@@ -1,4 +1,4 @@
-"""Training stages: what they learn from, what they start from, and what names their results."""
+"""Training stages: what they learn from, what they start from, what names their results, and damage."""
 
 from __future__ import annotations
 
@@ -105,6 +105,7 @@ def test_every_knob_of_training_is_in_the_name_of_its_result(small_snapshot: Sna
         if knob not in ("agent.gamma", "agent.history"):
             changed = small_config(tmp_path, **{knob: other(value)})
             assert stages.pretrained_path(changed, small_snapshot, COSINE) != before, knob
+    assert stages.pretrained_path(small_config(tmp_path, fresh="again"), small_snapshot, COSINE) != before
     remembering = {"agent.history": {"length": 4, "width": 8, "blocks": 1, "heads": 2}}
     assert stages.pretrained_path(small_config(tmp_path, **remembering), small_snapshot, COSINE) != before
     for irrelevant in ({"compare.steps": 11}, {"processes": 1}, {"finetune.budgets": [150]}):
@@ -115,6 +116,25 @@ def test_every_knob_of_training_is_in_the_name_of_its_result(small_snapshot: Sna
     knobs = {"llm.values.save": 0.4, "finetune.budgets": [150], "pretrain.steps": 6, "llm.temperature": 1.0}
     for knob in ({name: value} for name, value in knobs.items()):
         assert stages.finetuned_path(small_config(tmp_path, **knob), small_snapshot, HYBRID, "llm:a", 1.0) != hybrid
+
+
+def test_a_damaged_checkpoint_is_set_aside_and_trained_again(small_snapshot: Snapshot, tmp_path: Path) -> None:
+    config, silent = small_config(tmp_path), SilentApplicant()
+    reward: Any = silent
+    cosine = stages.pretrain(config, small_snapshot, COSINE)
+    first, last = stages.finetune(config, small_snapshot, LLM, reward, 1.0)
+    before = {path: (path / "weights.safetensors").read_bytes() for path in (cosine, first, last)}
+    for path in (cosine, first):
+        content = bytearray(before[path])
+        content[len(content) // 2] ^= 1
+        (path / "weights.safetensors").write_bytes(content)
+    with pytest.raises(ArtifactError, match=r"weights.safetensors is damaged: run the flow that trains it \(pretrain"):
+        load_checkpoint(cosine, small_snapshot.manifest.digest)
+    assert stages.pretrain(config, small_snapshot, COSINE) == cosine
+    assert stages.finetune(config, small_snapshot, LLM, reward, 1.0) == [first, last]
+    assert {path: (path / "weights.safetensors").read_bytes() for path in before} == before
+    aside = sorted(each.name.rsplit("-", 3)[0] for each in (tmp_path / "damaged").iterdir())
+    assert aside == sorted([cosine.name, first.name])
 
 
 def test_checkpoint_of_other_layers_is_refused(small_snapshot: Snapshot, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from dynaq.agents.state import agent_state, learned, load_agent_state, load_lear
 from dynaq.agents.trainer import Curves, learn
 from dynaq.errors import ArtifactError
 from dynaq.mdp.environment import TrainingEnvironment
+from dynaq.tracking.progress import Progress
 from tests.agents.conftest import HISTORY, TableReward, cosines, new_agent, random_space, small_config
 from tests.paths import ROOT
 
@@ -78,7 +79,7 @@ def warm_start(case: str) -> dict[str, Tensor]:
     return learned(agent)
 
 
-def run(agent: DynaQ, world: Market, progress: Path | None = None) -> Curves:
+def run(agent: DynaQ, world: Market, progress: Progress | None = None) -> Curves:
     return learn(agent, world, STEPS, 3, lambda step: 0.5 / (step + 1), seed=3, progress=progress)
 
 
@@ -107,29 +108,28 @@ def test_interrupted_anywhere_it_ends_as_if_nothing_had_been(
     curves = run(whole, market(whole, rewards(bool(earlier))))
     assert np.nansum(curves.values["planning_steps"]) > 0  # everything was at work
     assert whole.updates < 3 * STEPS or not earlier  # and a pilot took some steps
-    progress = tmp_path / "run.progress"
+    file = tmp_path / "run.progress"
     for step in range(STEPS):  # it dies at every step, and is started again
         dying = started(case, earlier)
         world = market(dying, rewards(bool(earlier)))
         world.dies_at = step
         with pytest.raises(KeyboardInterrupt):
-            run(dying, world, progress)
-        assert progress.exists() == (step > 0)
+            run(dying, world, Progress(file, tmp_path))
+        assert file.exists() == (step > 0)
         torch.rand(step)  # another process has another past
     last = started(case, earlier)
-    resumed = run(last, market(last, rewards(bool(earlier))), progress)
+    resumed = run(last, market(last, rewards(bool(earlier))), Progress(file, tmp_path))
     assert_same(last, whole)
     for name, values in curves.values.items():
         assert np.array_equal(resumed.values[name], values, equal_nan=True), name
 
 
 def test_damaged_progress_begins_anew_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    progress = tmp_path / "run.progress"
-    progress.write_bytes(b"half a file")
+    (tmp_path / "run.progress").write_bytes(b"half a file")
     whole, again = (started("plain", {}) for _ in range(2))
     curves = run(whole, market(whole, rewards(False)))
     with caplog.at_level(logging.WARNING):
-        resumed = run(again, market(again, rewards(False)), progress)
+        resumed = run(again, market(again, rewards(False)), Progress(tmp_path / "run.progress", tmp_path))
     assert "run.progress is damaged" in caplog.text
     assert_same(again, whole)
     assert np.array_equal(resumed.values["q_loss"], curves.values["q_loss"], equal_nan=True)

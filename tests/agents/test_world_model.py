@@ -250,3 +250,16 @@ def test_a_loaded_model_goes_on_exactly(classes: tuple[float, ...]) -> None:
     assert model.tensors().keys() == loaded.tensors().keys()
     for name, tensor in model.tensors().items():
         assert torch.equal(loaded.tensors()[name], tensor), name
+
+
+def test_what_the_warm_start_explains_is_the_adjusted_r_squared() -> None:
+    model, applicants, jobs, rewards = second_phase(())
+    predicted = old_rewards(applicants, jobs)
+    r_squared = float(torch.corrcoef(torch.stack([predicted, rewards]).double())[0, 1] ** 2)
+    assert model.explained == pytest.approx(1 - (1 - r_squared) * 599 / 598, rel=1e-5)
+    model.start_phase((), old_rewards)
+    model.observe(applicants, jobs, -predicted)
+    assert model.explained == 0.0  # a warm start that runs against the answers
+    model.start_phase((), None)
+    model.observe(applicants, jobs, rewards)
+    assert model.explained == 0.0  # or none

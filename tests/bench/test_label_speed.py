@@ -10,6 +10,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -18,6 +19,7 @@ import pytest
 from pymongo.database import Database
 
 from dynaq.config_file import load_config
+from dynaq.data.journal import Journal
 from dynaq.data.labels import LabelStore
 from dynaq.data.ledger import Ledger
 from dynaq.llm.abilities import Abilities
@@ -73,14 +75,15 @@ def bare(url: str, asked: list[Question]) -> None:
 
 @pytest.mark.benchmark
 @pytest.mark.parametrize(("latency_s", "calls"), [(0.0, 1000), (0.05, 1000), (0.5, 320)])
-def test_labels_a_second(database: Database[dict[str, Any]], latency_s: float, calls: int) -> None:
+def test_labels_a_second(database: Database[dict[str, Any]], tmp_path: Path, latency_s: float, calls: int) -> None:
     walls, cpus = [], []
     with (
         rule_sim_server(Behaviour(latency_s=latency_s)) as url,
         LabelClient(rule_sim_endpoint(url), CONFIG) as client,
     ):
-        budget = Budget(CONFIG, Ledger(database["llm_spending"], "bench"))
-        labeller = Labeller(LabelStore(database["llm_feedback"]), client, CONFIG, budget)
+        store, ledger = LabelStore(database["llm_feedback"]), Ledger(database["llm_spending"], "bench")
+        journal = Journal(tmp_path, store, ledger)
+        labeller = Labeller(store, client, CONFIG, Budget(CONFIG, ledger), journal)
         for first in range(0, ROUNDS * calls, calls):  # interleaved: a noisy machine is noisy for both
             asked = questions(first, calls)
             ours = timed(lambda asked=asked: labeller(asked))

@@ -144,20 +144,24 @@ def test_an_unchanged_market_renews_its_snapshot(fill: Fill, extraction: Extract
     written = (first / "jobs_vectors.f32").stat().st_ino
     created = open_snapshot(first).manifest.created
     assert latest_snapshot(tmp_path / "snapshots") == other
+    (first / "jobs_unit_scale.f32").write_bytes(b"derived, and rotten")
     assert extraction() == first
+    assert not (first / "jobs_unit_scale.f32").exists()
     assert latest_snapshot(tmp_path / "snapshots") == first
     assert open_snapshot(first, verify=True).manifest.created > created
     assert (first / "jobs_vectors.f32").stat().st_ino == written
     assert {path.name for path in first.parent.iterdir()} == {first.name, other.name}
 
 
-def test_a_damaged_snapshot_is_replaced(snapshot: Snapshot, extraction: Extraction) -> None:
+def test_a_damaged_snapshot_is_set_aside_and_replaced(snapshot: Snapshot, extraction: Extraction) -> None:
     vectors = snapshot.path / "jobs_vectors.f32"
     vectors.write_bytes(bytes(vectors.stat().st_size))
     with pytest.raises(ArtifactError):
         open_snapshot(snapshot.path, verify=True)
     assert open_snapshot(extraction(), verify=True).path == snapshot.path
     assert list(snapshot.path.parent.iterdir()) == [snapshot.path]
+    (aside,) = (snapshot.path.parents[1] / "damaged").iterdir()
+    assert not any((aside / "jobs_vectors.f32").read_bytes())
 
 
 def test_a_place_that_cannot_be_written(fill: Fill, extraction: Extraction, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def test_matrices_are_mapped_and_read_only(snapshot: Snapshot) -> None:
 
 
 def test_texts_are_in_row_order(snapshot: Snapshot) -> None:
-    assert snapshot.job_texts == [{"title": f"title of {each}", "remote": "yes"} for each in snapshot.job_ids]
+    assert list(snapshot.job_texts) == [{"title": f"title of {each}", "remote": "yes"} for each in snapshot.job_ids]
     assert snapshot.applicant_texts[0] == {"hard_skills": "python, applicant-0", "place": "Oslo"}
 
 
@@ -91,7 +91,7 @@ def test_verification_finds_what_sizes_do_not_show(
 def test_damaged_texts_are_refused_when_read(snapshot: Snapshot) -> None:
     texts = snapshot.path / "jobs_texts.jsonl"
     texts.write_bytes(texts.read_bytes().replace(b"\n", b" ", 1))
-    with pytest.raises(ArtifactError, match=r"jobs_texts.jsonl is damaged"):
+    with pytest.raises(ArtifactError, match=r"jobs_texts.jsonl has \d+ entries instead of"):
         _ = snapshot.job_texts
 
 

@@ -139,7 +139,8 @@ def test_states_are_refused_where_they_would_be_wrong(
         with pytest.raises(InputError, match="applicants from 0 to 29"):
             counterfactual_states(snapshot, np.array(rows, dtype=np.int64), encoder, swap)
     damaged = open_snapshot(snapshot.path)
-    del damaged.applicant_texts[7]["hard_skills"]
+    damaged.__dict__["applicant_texts"] = texts = list(damaged.applicant_texts)
+    del texts[7]["hard_skills"]
     with pytest.raises(InputError, match=r"applicant a07 has no text hard_skills .*extract.applicant_text"):
         counterfactual_states(damaged, np.array([6, 7]), encoder, swap)
 

@@ -1,4 +1,4 @@
-"""Online runs on a small snapshot: repeatable, paired between contestants, reused, and refused if damaged."""
+"""Online runs on a small snapshot: repeatable, paired between contestants, reused, and made anew if damaged."""
 
 from __future__ import annotations
 
@@ -224,12 +224,45 @@ def test_the_control_hears_every_label_in_as_many_steps_and_updates_as_the_hybri
     )
 
 
+def test_of_a_large_snapshot_a_sample_stands_for_the_others(
+    config: Config, small_snapshot: Snapshot, panel: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = read_panel(panel)
+    online._traits.cache_clear()
+    whole, *_ = online._traits(small_snapshot.path, panel)
+    online._traits.cache_clear()
+    monkeypatch.setattr(online, "_READ", 20)
+    part, applicants, jobs = online._traits(small_snapshot.path, panel)
+    online._traits.cache_clear()
+    assert len(part.jobs) < len(whole.jobs) == 80
+    assert np.array_equal(part.jobs.keys[jobs], whole.jobs.keys[read.jobs])
+    assert np.array_equal(part.applicants.level[applicants], whole.applicants.level[read.applicants])
+
+
 def test_a_champion_of_another_split_is_refused(
     config: Config, small_snapshot: Snapshot, panel: Path, tuned: list[Path]
 ) -> None:
     elsewhere = configured(config.work_path, split__jobs=0.5)
     with pytest.raises(ArtifactError, match="was trained on another split, perhaps on tonight's panel"):
         starting(elsewhere, small_snapshot, read_panel(panel), Contestant("champion", 0.3), SEED, tuned[1])
+
+
+def test_a_champion_of_an_older_version_gets_the_knobs_it_did_not_know_and_no_others(
+    config: Config, small_snapshot: Snapshot, panel: Path, tuned: list[Path], tmp_path: Path
+) -> None:
+    older = shutil.copytree(tuned[1], tmp_path / tuned[1].name)
+    manifest = json.loads((older / "manifest.json").read_text())
+    del manifest["config"]["agent"]["hand_over"]["anchor"]
+    manifest["config"]["agent"]["batch_size"] = 7
+    (older / "manifest.json").write_text(json.dumps(manifest))
+    tonight = configured(config.work_path, agent__hand_over__anchor=17)
+    begun = starting(tonight, small_snapshot, read_panel(panel), Contestant("champion", 0.3), SEED, older)
+    agent: Any = begun.learner
+    assert (agent.config.hand_over.anchor, agent.config.batch_size) == (17, 7)
+    manifest["config"]["agent"]["telepathy"] = True
+    (older / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ArtifactError, match="is of an agent that this version does not know"):
+        starting(tonight, small_snapshot, read_panel(panel), Contestant("champion", 0.3), SEED, older)
 
 
 def test_the_challenger_is_the_checkpoint_whatever_the_seed(
@@ -296,11 +329,27 @@ def test_a_dialled_world_agrees_as_told(
 
 
 def test_what_is_there_is_reused(runs: Runs, config: Config, small_snapshot: Snapshot, panel: Path) -> None:
-    before = {path: path.stat().st_mtime_ns for path in config.work_path.rglob("*")}
+    before = {path: path.stat().st_mtime_ns for path in config.work_path.rglob("*") if path.is_file()}
     assert run_online(config, small_snapshot, panel, BASELINE, World(OWN), SEED, None) == runs[BASELINE][0]
     llm: Any = Titles()
     assert make_panel(config, small_snapshot, llm, {"who": "titles"}) == panel
-    assert {path: path.stat().st_mtime_ns for path in config.work_path.rglob("*")} == before
+    after = {path: path.stat().st_mtime_ns for path in config.work_path.rglob("*") if path.is_file()}
+    assert after == before
+
+
+def test_a_damaged_run_is_set_aside_and_made_anew(small_snapshot: Snapshot, tmp_path: Path) -> None:
+    config = configured(tmp_path)
+    panel = make_panel(config, small_snapshot, None, {})
+    path = run_online(config, small_snapshot, panel, BASELINE, World(OWN), SEED, None)
+    whole = {file.name: file.read_bytes() for file in path.iterdir()}
+    (path / "run.json").write_bytes(whole["run.json"].replace(b'"seed": 1', b'"seed": 7'))  # JSON all the same
+    (panel / "missing.json").unlink()
+    assert make_panel(config, small_snapshot, None, {}) == panel
+    assert read_panel(panel).missing == {"cosine": 0}
+    assert run_online(config, small_snapshot, panel, BASELINE, World(OWN), SEED, None) == path
+    assert {file.name: file.read_bytes() for file in path.iterdir()} == whole
+    aside = {each.name.rsplit("-", 3)[0] for each in (tmp_path / "damaged").iterdir()}
+    assert aside == {path.name, panel.name}
 
 
 @pytest.mark.parametrize(
@@ -335,7 +384,7 @@ def test_a_run_is_named_by_what_it_depends_on(
 def test_a_damaged_run_is_refused(runs: Runs, tmp_path: Path, name: str, content: bytes) -> None:
     copy = shutil.copytree(runs[COSINE][0], tmp_path / "copy")
     (copy / name).write_bytes(content)
-    with pytest.raises(ArtifactError, match=r"online run .*copy cannot be read .*; delete the directory to repeat it"):
+    with pytest.raises(ArtifactError, match=r"online run .*copy cannot be read .*: run the flow again to make it anew"):
         read_online(copy)
     with pytest.raises(ArtifactError, match=r"panel .*copy cannot be read"):
         read_panel(copy)
@@ -359,11 +408,11 @@ def test_pretraining_is_warm_and_measured_once(config: Config, small_snapshot: S
     assert reached.share == pytest.approx(reached.trained / reached.best)
     assert reached.share > 0.8
     kept = checkpoint.with_name(checkpoint.name + "-similarity") / "similarity.json"
-    kept.write_text(json.dumps(json.loads(kept.read_text()) | {"trained": 0.0}))
-    assert similarity_reached(config, small_snapshot, arm, checkpoint).share == 0
+    written = kept.stat().st_mtime_ns
+    assert similarity_reached(config, small_snapshot, arm, checkpoint) == reached
+    assert kept.stat().st_mtime_ns == written
     kept.write_text('{"best": ')
-    with pytest.raises(ArtifactError, match="similarity cannot be read"):
-        similarity_reached(config, small_snapshot, arm, checkpoint)
+    assert similarity_reached(config, small_snapshot, arm, checkpoint) == reached
 
 
 def test_a_checkpoint_of_another_snapshot_does_not_start_a_run(

@@ -89,6 +89,8 @@ def test_a_night_killed_half_way_goes_on_and_tells_no_secret(
     going_on = start(environment, workdir, database.name, second)
     assert going_on.wait(timeout=400) == 0, second.read_text()
     assert {path: path.stat().st_mtime_ns for path in finished} == finished  # reused, not repeated
+    assert "pretrain: 4 of 4 checkpoints reused from earlier runs" in second.read_text()
+    assert "not everything old was removed" not in second.read_text()
     kept = {each["_id"]: each["created"] for each in labels.find({"_id": {"$in": list(paid)}}, {"created": 1})}
     assert kept == paid
     assert not list(workdir.glob("checkpoints/.writing*"))  # what the killed one was writing
@@ -136,6 +138,7 @@ def check_mlflow(workdir: Path) -> None:
 def check_no_secret(root: Path) -> None:
     """In no file that the night or a server wrote: logs, MLflow, Prefect's database, reports."""
     written = [path for path in root.parent.rglob("*") if path.is_file()]
-    files = [path for path in written if "mongodb" not in path.parts]  # mongod keeps users, hashed, in its own files
+    # mongod keeps users, hashed, in its own files; another test makes a file larger than memory.
+    files = [path for path in written if "mongodb" not in path.parts and path.stat().st_size < 2**30]
     assert any(path.name == "prefect.db" for path in files)
     assert [path for path in files if SECRET.encode() in path.read_bytes()] == []

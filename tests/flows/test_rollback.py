@@ -14,18 +14,17 @@ from dynaq.config_file import load_config
 from dynaq.errors import ArtifactError
 from dynaq.evaluation.champion import Decision
 from dynaq.tracking.checkpoint import CheckpointManifest, save_checkpoint
-from dynaq.tracking.mlflow_tracker import Tracker
+from dynaq.tracking.mlflow_tracker import RunRecord
 from dynaq.tracking.registry import Registry
+from dynaq.tracking.spool import put
 from flows.rollback import rollback
-from tasks.champion import crown
+from tasks.champion import crown, fetch_champion
 from tests.paths import BASE_CONFIG, ROOT
 
 
 @pytest.mark.slow
 def test_one_command_takes_the_champion_back(prefect_api: str, tmp_path: Path) -> None:
     config = load_config(BASE_CONFIG, {"workdir": str(tmp_path)})
-    tracker = Tracker(config)
-    night = tracker.start_night("night", {}, {})
     for seed in range(2):
         manifest = CheckpointManifest(
             stage="pretrain",
@@ -40,8 +39,11 @@ def test_one_command_takes_the_champion_back(prefect_api: str, tmp_path: Path) -
             config={},
         )
         path = save_checkpoint(tmp_path / f"checkpoint-{seed}", {"q": torch.zeros(1)}, manifest, {})
-        run_id = tracker.log_child(night, f"cosine-s{seed}", {}, {}, {}, {}, {"checkpoint": path})
-        crown.fn(config, run_id, Decision(True, "far ahead"))
+        run = RunRecord(
+            key=f"night-{seed}/cosine", name="cosine", started=1, artifacts={"checkpoint": path}, version={}
+        )
+        put(config, run)
+        crown.fn(config, run.key, Decision(True, "far ahead"), fetch_champion.fn(config))
 
     command = [sys.executable, "-m", "flows", "rollback", "--config", str(BASE_CONFIG), "--set", f"workdir={tmp_path}"]
     environment = {**os.environ, "PREFECT_API_URL": prefect_api}

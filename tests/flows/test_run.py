@@ -1,4 +1,4 @@
-"""A night whose starter is gone ends, even where its SIGTERM is lost."""
+"""A night whose starter is gone ends, even where its SIGTERM is lost; and so do the workers of one that was killed."""
 
 from __future__ import annotations
 
@@ -34,3 +34,24 @@ def test_a_night_that_lost_its_starter_ends() -> None:
     starter.stdout.close()
     os.kill(night, signal.SIGTERM)
     assert ends(night, 20)
+
+
+FLOW = """
+import os, time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+    pool.submit(exec, "import tasks").result()
+    print(pool.submit(os.getpid).result(), flush=True)
+    pool.submit(time.sleep, 60)
+"""
+
+
+def test_a_worker_ends_with_its_flow() -> None:
+    flow = subprocess.Popen([sys.executable, "-c", FLOW], stdout=subprocess.PIPE, text=True)
+    assert flow.stdout is not None
+    worker = int(flow.stdout.readline())
+    flow.kill()
+    flow.wait()
+    flow.stdout.close()
+    assert ends(worker, 10)

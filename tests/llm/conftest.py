@@ -21,4 +21,5 @@ def serve() -> Iterator[Callable[[Script], Served]]:
 @pytest.fixture
 def llm_config() -> LLMConfig:
     """The defaults, but impatient."""
-    return load_config(BASE_CONFIG).llm.model_copy(update={"concurrency": 8, "timeout_s": 5.0, "max_retries": 0})
+    impatient = {"concurrency": 8, "timeout_s": 5.0, "max_retries": 0, "patience_s": 0.0}
+    return load_config(BASE_CONFIG).llm.model_copy(update=impatient)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr
@@ -15,6 +17,7 @@ from pymongo.database import Database
 
 from dynaq.config import LLMConfig
 from dynaq.config_file import load_config
+from dynaq.data.journal import Journal
 from dynaq.data.labels import LabelStore
 from dynaq.data.ledger import Ledger
 from dynaq.llm.client import LabelClient
@@ -47,14 +50,26 @@ TEXTS: Any = Texts(
     applicant_texts=[{"hard_skills": SKILLS[row % 3], "place": f"City {row}"} for row in range(6)],
     job_texts=[{"title": f"Job {row}", "skills": SKILLS[row % 3]} for row in range(60)],
 )
-CONFIG = load_config(BASE_CONFIG).llm.model_copy(update={"concurrency": 8, "timeout_s": 5.0, "max_retries": 0})
+CONFIG = load_config(BASE_CONFIG).llm.model_copy(
+    update={"concurrency": 8, "timeout_s": 5.0, "max_retries": 0, "patience_s": 0.0}
+)
 
 
-def open_labeller(database: Database[dict[str, Any]], client: LabelClient, config: LLMConfig = CONFIG) -> Labeller:
+_TEMPORARY = tempfile.TemporaryDirectory(prefix="dynaq-journal-")
+JOURNAL = Path(_TEMPORARY.name)
+
+
+def open_labeller(
+    database: Database[dict[str, Any]],
+    client: LabelClient,
+    config: LLMConfig = CONFIG,
+    journal: Path = JOURNAL,
+) -> Labeller:
     """Labels of a test's database, on the account of the test."""
-    return Labeller(
-        LabelStore(database["llm_feedback"]), client, config, Budget(config, Ledger(database["llm_spending"], "test"))
-    )
+    store, ledger = LabelStore(database["llm_feedback"]), Ledger(database["llm_spending"], "test")
+    kept = Journal(journal, store, ledger)
+    kept.redo()
+    return Labeller(store, client, config, Budget(config, ledger), kept)
 
 
 def questions(count: int, sample: int = 0) -> list[Question]:

@@ -22,7 +22,7 @@ if __name__ == "__main__":
         open_database(MongoConfig.model_validate_json(mongo), Path(workdir)) as database,
         LabelClient(rule_sim_endpoint(url), PATIENT) as client,
     ):
-        labeller = open_labeller(database, client, PATIENT)
+        labeller = open_labeller(database, client, PATIENT, Path(workdir) / "journal")
         asked = questions(int(count))
         for first in range(0, len(asked), BATCH):
             labeller(asked[first : first + BATCH])

@@ -12,6 +12,7 @@ from pymongo.database import Database
 from torch import Tensor
 
 from dynaq.config import BudgetConfig, LLMConfig
+from dynaq.data.journal import Journal
 from dynaq.data.labels import LabelStore
 from dynaq.data.ledger import Ledger
 from dynaq.data.snapshot import Snapshot
@@ -27,7 +28,7 @@ from dynaq.rewards.cosine import CosineReward
 from dynaq.rewards.judge import ACCOUNT, JudgePrompt, judge_instructions, judge_settings, judged_grades
 from dynaq.rewards.labeller import Labeller
 from dynaq.rewards.llm_feedback import LLMFeedback
-from tests.rewards.given import CONFIG, LABEL, TEXTS, Texts, open_labeller, server
+from tests.rewards.given import CONFIG, JOURNAL, LABEL, TEXTS, Texts, open_labeller, server
 
 PERSONA = "a recruiter of 20 years who fills posts in kitchens and workshops"
 SETTINGS = judge_settings(CONFIG)
@@ -35,8 +36,8 @@ APPLICANTS, JOBS = np.repeat(np.arange(6), 4), np.tile(np.arange(4), 6)
 
 
 def judging(database: Database[dict[str, Any]], client: LabelClient, config: LLMConfig = SETTINGS) -> Labeller:
-    budget = Budget(config, Ledger(database["llm_spending"], ACCOUNT))
-    return Labeller(LabelStore(database["llm_feedback"]), client, config, budget)
+    store, ledger = LabelStore(database["llm_feedback"]), Ledger(database["llm_spending"], ACCOUNT)
+    return Labeller(store, client, config, Budget(config, ledger), Journal(JOURNAL, store, ledger))
 
 
 @pytest.mark.parametrize("form", ["probabilities", "action"])

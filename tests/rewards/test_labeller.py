@@ -10,7 +10,7 @@ import torch
 from pymongo.database import Database
 
 from dynaq.config import LLMConfig, SamplesConfig
-from dynaq.errors import LabelError
+from dynaq.errors import LabelError, TransientError
 from dynaq.llm.client import LabelClient
 from dynaq.rewards.llm_feedback import LLMFeedback
 from tests.rewards.given import CONFIG, LABEL, TEXTS, open_labeller, questions, server
@@ -96,3 +96,15 @@ def test_a_few_refusals_never_end_a_run_that_goes_on_where_it_stopped(database: 
 def test_one_call_that_times_out_is_a_missing_label_and_no_dead_server(database: Database[dict[str, Any]]) -> None:
     with server(lambda *_: (503, "")) as endpoint, LabelClient(endpoint, CONFIG) as client:
         assert open_labeller(database, client)(questions(1)) == [None]
+
+
+def test_a_server_that_fails_for_many_may_be_tried_again(database: Database[dict[str, Any]]) -> None:
+    def busy(_: int, prompt: str) -> tuple[int, str]:
+        return (503, "") if any(f"Job {n}\n" in prompt for n in range(25)) else (200, LABEL)
+
+    with (
+        server(busy) as endpoint,
+        LabelClient(endpoint, CONFIG) as client,
+        pytest.raises(TransientError, match=r"25 of the last 60 questions .*: http 503 \(25\); labels already paid"),
+    ):
+        open_labeller(database, client)(questions(60))

@@ -207,7 +207,7 @@ import sys, time
 from pathlib import Path
 from pydantic import SecretStr
 from test_llm_feedback import EVERY
-from tests.rewards.given import CONFIG, TEXTS, Budget, Endpoint, LabelClient, Labeller, LabelStore, Ledger
+from tests.rewards.given import CONFIG, TEXTS, Budget, Endpoint, Journal, LabelClient, Labeller, LabelStore, Ledger
 from dynaq.config import MongoConfig
 from dynaq.rewards.llm_feedback import LLMFeedback
 from dynaq.data.connection import open_database
@@ -227,8 +227,9 @@ with (
     LabelClient(Endpoint("gpt-x", SecretStr(url), SecretStr("none")), CONFIG) as client,
 ):
     try:
-        budget = Budget(CONFIG, Ledger(database["llm_spending"], "test"))
-        LLMFeedback(TEXTS, Labeller(SlowStore(database["llm_feedback"]), client, CONFIG, budget), CONFIG)(*EVERY)
+        store, ledger = SlowStore(database["llm_feedback"]), Ledger(database["llm_spending"], "test")
+        journal = Journal(Path(workdir) / "journal", store, ledger)
+        LLMFeedback(TEXTS, Labeller(store, client, CONFIG, Budget(CONFIG, ledger), journal), CONFIG)(*EVERY)
     except KeyboardInterrupt:
         print(database["llm_feedback"].count_documents({}))
 """

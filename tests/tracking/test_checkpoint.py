@@ -97,17 +97,23 @@ def rewrite_manifest(path: Path, **changes: Any) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda path: flip(path / "weights.safetensors"), "weights.safetensors is damaged; delete the directory"),
+        (
+            lambda path: flip(path / "weights.safetensors"),
+            "weights.safetensors is damaged: run the flow that trains it",
+        ),
         (lambda path: (path / "weights.safetensors").write_bytes(b""), "weights.safetensors is damaged"),
-        (lambda path: (path / "weights.safetensors").unlink(), "cannot be read .*No such file.*; delete the directory"),
-        (lambda path: (path / "curves.json").unlink(), "cannot be read .*No such file.*; delete the directory"),
-        (lambda path: (path / "curves.json").write_text("{"), "cannot be read .*; delete the directory"),
+        (
+            lambda path: (path / "weights.safetensors").unlink(),
+            "cannot be read .*No such file.*: run the flow that trains it",
+        ),
+        (lambda path: (path / "curves.json").unlink(), "cannot be read .*No such file.*: run the flow"),
+        (lambda path: (path / "curves.json").write_text("{"), "cannot be read .*: run the flow"),
         (lambda path: (path / "manifest.json").unlink(), "there is no checkpoint in"),
-        (lambda path: (path / "manifest.json").write_text('{"format": 1'), "manifest.json is damaged; delete"),
+        (lambda path: (path / "manifest.json").write_text('{"format": 1'), "manifest.json is damaged: run the flow"),
         (lambda path: (path / "manifest.json").write_text("[]"), "has format None, this version of dynaq reads 2"),
         (lambda path: rewrite_manifest(path, format=1), "has format 1, this version of dynaq reads 2: retrain it"),
         (lambda path: rewrite_manifest(path, labels="many", label=1), "manifest.json has wrong fields: labels, label$"),
-        (lambda path: (path / "manifest.json").write_bytes(b"\xff\x00"), "manifest.json is damaged; delete"),
+        (lambda path: (path / "manifest.json").write_bytes(b"\xff\x00"), "manifest.json is damaged: run the flow"),
     ],
 )
 def test_damage_is_refused(checkpoint: Path, damage: Callable[[Path], None], message: str) -> None:

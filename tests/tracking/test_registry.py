@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,31 +17,17 @@ from dynaq.config_file import load_config
 from dynaq.errors import ArtifactError, ConfigError, TransientError
 from dynaq.evaluation.champion import Decision
 from dynaq.tracking.checkpoint import CheckpointManifest, load_checkpoint, read_manifest, save_checkpoint
-from dynaq.tracking.mlflow_tracker import Tracker, tracking_uri
+from dynaq.tracking.mlflow_tracker import RunRecord, Tracker, tracking_uri
 from dynaq.tracking.registry import Registered, Registry
+from dynaq.tracking.spool import put
 from flows.children import free_port
-from flows.servers import mlflow_server
 from tasks.champion import crown, fetch_champion, roll_back
 from tests.paths import BASE_CONFIG
 
 SNAPSHOT = "5" * 64
+LogRun = Callable[[Config, int], str]
+Challenge = Callable[[Config, int, Decision], str]
 YES, NO = Decision(True, "far ahead"), Decision(False, "not far enough ahead")
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One store for the module: creating its tables takes MLflow seconds."""
-    directory = tmp_path_factory.mktemp("registry")
-    MlflowClient(f"sqlite:///{directory / 'mlflow.db'}").search_experiments()
-    return directory
-
-
-@pytest.fixture(scope="module")
-def server(home: Path) -> Iterator[str]:
-    """A real MLflow server over the same store."""
-    store = f"sqlite:///{home / 'mlflow.db'}"
-    with mlflow_server(free_port(), store, home / "served", home / "mlflow.log") as address:
-        yield address
 
 
 @pytest.fixture
@@ -83,14 +69,40 @@ def checkpoint(directory: Path, seed: int) -> Path:
 
 
 @pytest.fixture
-def log_run(tmp_path: Path) -> Callable[[Config, int], str]:
+def log_run(tmp_path: Path) -> LogRun:
     """Log a child run with the checkpoint of a seed, as a night does; returns the run's id."""
 
     def log(config: Config, seed: int) -> str:
-        where = {"checkpoint": checkpoint(tmp_path, seed)}
-        return Tracker(config).log_child("the night", f"hybrid-s{seed}", {}, {}, {}, {}, where)
+        return Tracker(config).log(winner(tmp_path, seed))
 
     return log
+
+
+@pytest.fixture
+def challenge(tmp_path: Path) -> Challenge:
+    """Let the agent of a seed meet the present champion, and carry the decision out."""
+
+    def win_or_lose(config: Config, seed: int, decision: Decision) -> str:
+        met = fetch_champion.fn(config)
+        put(config, winner(tmp_path, seed))
+        return crown.fn(config, key(seed), decision, met)
+
+    return win_or_lose
+
+
+def winner(directory: Path, seed: int) -> RunRecord:
+    where, tags = {"checkpoint": checkpoint(directory, seed)}, {"night": "base", "verdict": "none yet"}
+    return RunRecord(key=key(seed), name=f"hybrid-s{seed}", started=1, artifacts=where, version=tags)
+
+
+def key(seed: int) -> str:
+    return f"night-{seed}/hybrid-s{seed}"
+
+
+def run_of(config: Config, seed: int) -> str:
+    run_id = Tracker(config).run_id(key(seed))
+    assert run_id is not None
+    return run_id
 
 
 def artifacts(config: Config, run_id: str) -> Path:
@@ -115,16 +127,13 @@ def champion_of(config: Config) -> Registered:
     return champion
 
 
-LogRun = Callable[[Config, int], str]
-
-
 def test_the_first_winner_is_crowned_and_comes_back_bit_for_bit(
-    config: Config, log_run: LogRun, tmp_path: Path
+    config: Config, challenge: Challenge, tmp_path: Path
 ) -> None:
     assert Registry(config).champion() is None
     assert fetch_champion.fn(config) is None
-    run_id = log_run(config, 0)
-    sentence = crown.fn(config, run_id, YES)
+    sentence = challenge(config, 0, YES)
+    run_id = run_of(config, 0)
     assert sentence == f"version 1 of {config.tracking.experiment} is the champion now: far ahead"
     assert aliases(config) == {"challenger": 1, "champion": 1}
     champion = champion_of(config)
@@ -146,20 +155,19 @@ def test_the_first_winner_is_crowned_and_comes_back_bit_for_bit(
     assert load_checkpoint(fetched, SNAPSHOT).tensors["q"].tolist() == [0, 0, 0]
 
 
-def test_a_loser_stays_a_challenger_and_the_reason_is_kept(local: Config, log_run: LogRun) -> None:
-    first, second = log_run(local, 0), log_run(local, 1)
-    crown.fn(local, first, YES)
-    sentence = crown.fn(local, second, NO)
+def test_a_loser_stays_a_challenger_and_the_reason_is_kept(local: Config, challenge: Challenge) -> None:
+    challenge(local, 0, YES)
+    sentence = challenge(local, 1, NO)
     assert sentence == f"version 2 of {local.tracking.experiment} stays a challenger: not far enough ahead"
     assert aliases(local) == {"challenger": 2, "champion": 1}
     assert versions(local)[1].tags["verdict"].startswith("not far enough ahead (20")
     assert "previous_champion" not in versions(local)[1].tags
 
 
-def test_two_promotions_and_two_roll_backs(config: Config, log_run: LogRun) -> None:
+def test_two_promotions_and_two_roll_backs(config: Config, challenge: Challenge) -> None:
     name = config.tracking.experiment
     for seed in range(3):
-        crown.fn(config, log_run(config, seed), YES)
+        challenge(config, seed, YES)
     assert [version.tags.get("previous_champion") for version in versions(config)] == [None, "1", "2"]
     assert champion_of(config).version == 3
 
@@ -176,7 +184,7 @@ def test_two_promotions_and_two_roll_backs(config: Config, log_run: LogRun) -> N
         roll_back.fn(config)
     assert champion_of(config).version == 1
 
-    crown.fn(config, log_run(config, 3), YES)
+    challenge(config, 3, YES)
     assert champion_of(config).tags["previous_champion"] == "1"  # the one it followed, not the latest before it
     MlflowClient(tracking_uri(config)).delete_model_version(name, "1")
     with pytest.raises(ArtifactError, match=f"version 1 of {name}, the champion before version 4, was deleted"):
@@ -184,30 +192,43 @@ def test_two_promotions_and_two_roll_backs(config: Config, log_run: LogRun) -> N
     assert champion_of(config).version == 4
 
 
-def test_a_task_that_is_tried_again_registers_and_promotes_once(config: Config, log_run: LogRun) -> None:
-    crown.fn(config, log_run(config, 0), YES)
-    run_id = log_run(config, 1)
-    broken_off = Registry(config).register(run_id, {"night": "demo"})
-    first = crown.fn(config, run_id, YES)
+def test_a_task_that_is_tried_again_registers_and_promotes_once(
+    config: Config, challenge: Challenge, log_run: LogRun
+) -> None:
+    challenge(config, 0, YES)
+    met = fetch_champion.fn(config)
+    broken_off = Registry(config).register(log_run(config, 1), {"night": "demo"})
+    first = crown.fn(config, key(1), YES, met)
     verdict = champion_of(config).tags["verdict"]
-    assert crown.fn(config, run_id, YES) == first
-    assert Registry(config).register(run_id, {}).version == broken_off.version == 2
+    assert crown.fn(config, key(1), YES, met) == first
+    assert Registry(config).register(run_of(config, 1), {}).version == broken_off.version == 2
     assert len(versions(config)) == 2
     assert champion_of(config).tags["previous_champion"] == "1"
     assert champion_of(config).tags["verdict"] == verdict
 
 
-def test_a_champion_is_downloaded_once(local: Config, log_run: LogRun) -> None:
-    run_id = log_run(local, 0)
-    crown.fn(local, run_id, YES)
+def test_a_champion_that_was_not_met_stays(local: Config, challenge: Challenge, log_run: LogRun) -> None:
+    challenge(local, 0, YES)
+    met = fetch_champion.fn(local)
+    challenge(local, 1, YES)
+    log_run(local, 2)
+    for never in (met, None):
+        said = crown.fn(local, key(2), YES, never)
+        assert said.startswith(f"version 3 of {local.tracking.experiment} stays a challenger: version 2 of")
+        assert said.endswith("has become the champion meanwhile, which it has not met")
+    assert aliases(local) == {"challenger": 3, "champion": 2}
+
+
+def test_a_champion_is_downloaded_once(local: Config, challenge: Challenge) -> None:
+    challenge(local, 0, YES)
     first = fetch_champion.fn(local)
-    (artifacts(local, run_id) / "weights.safetensors").unlink()
+    (artifacts(local, run_of(local, 0)) / "weights.safetensors").unlink()
     assert fetch_champion.fn(local) == first
 
 
-def test_a_damaged_or_missing_file_is_named(config: Config, log_run: LogRun) -> None:
-    run_id = log_run(config, 0)
-    crown.fn(config, run_id, YES)
+def test_a_damaged_or_missing_file_is_named(config: Config, challenge: Challenge) -> None:
+    challenge(config, 0, YES)
+    run_id = run_of(config, 0)
     unusable = f"^version 1 of {config.tracking.experiment} cannot be used:"
     for name in ("weights.safetensors", "manifest.json", "curves.json"):
         file = artifacts(config, run_id) / name
@@ -223,9 +244,9 @@ def test_a_damaged_or_missing_file_is_named(config: Config, log_run: LogRun) -> 
     assert fetch_champion.fn(config) is not None
 
 
-def test_other_weights_than_were_registered_are_refused(local: Config, log_run: LogRun, tmp_path: Path) -> None:
-    run_id = log_run(local, 0)
-    crown.fn(local, run_id, YES)
+def test_other_weights_than_were_registered_are_refused(local: Config, challenge: Challenge, tmp_path: Path) -> None:
+    challenge(local, 0, YES)
+    run_id = run_of(local, 0)
     other = checkpoint(tmp_path, 1)
     for name in ("weights.safetensors", "manifest.json"):
         (artifacts(local, run_id) / name).write_bytes((other / name).read_bytes())
@@ -234,10 +255,10 @@ def test_other_weights_than_were_registered_are_refused(local: Config, log_run: 
 
 
 def test_a_run_without_a_checkpoint_is_no_challenger(config: Config) -> None:
-    run_id = Tracker(config).log_child("the night", "baseline-s0", {}, {}, {}, {}, {})
+    run_id = Tracker(config).log(RunRecord(key="night/baseline-s0", name="baseline-s0", started=1))
     lacks = "lacks weights.safetensors, manifest.json, curves.json"
     with pytest.raises(ArtifactError, match=f"run {run_id} has no whole checkpoint in MLflow, it {lacks}"):
-        crown.fn(config, run_id, YES)
+        crown.fn(config, "night/baseline-s0", YES, None)
     assert versions(config) == []
 
 
@@ -248,15 +269,15 @@ def test_a_damaged_checkpoint_is_no_challenger(local: Config, log_run: LogRun) -
     with pytest.raises(
         ArtifactError, match=f"manifest.json of run {run_id} is damaged in MLflow, or of another format"
     ):
-        crown.fn(local, run_id, YES)
+        crown.fn(local, key(0), YES, None)
     assert versions(local) == []
 
 
-def test_no_champion_to_roll_back(local: Config, log_run: LogRun) -> None:
+def test_no_champion_to_roll_back(local: Config, challenge: Challenge) -> None:
     name = local.tracking.experiment
     with pytest.raises(ArtifactError, match=f"{name} has no champion in MLflow yet"):
         roll_back.fn(local)
-    crown.fn(local, log_run(local, 0), NO)
+    challenge(local, 0, NO)
     with pytest.raises(ArtifactError, match=f"{name} has no champion in MLflow yet"):
         roll_back.fn(local)
 
@@ -277,8 +298,7 @@ def test_a_name_that_no_model_can_have(tmp_path: Path, name: str) -> None:
         Registry(configured(tmp_path, name, "http://127.0.0.1:1"))
 
 
-def test_a_server_that_is_not_there_may_be_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+def test_a_server_that_is_not_there_may_be_tried_again(tmp_path: Path) -> None:
     port = free_port()
     with pytest.raises(TransientError, match="did not answer") as caught:
         Registry(configured(tmp_path, "gone", f"http://127.0.0.1:{port}")).champion()
@@ -287,12 +307,12 @@ def test_a_server_that_is_not_there_may_be_tried_again(tmp_path: Path, monkeypat
 
 @pytest.mark.parametrize("served_first", [False, True])
 def test_nights_by_the_services_and_nights_without_share_a_champion(
-    local: Config, server: str, log_run: LogRun, served_first: bool
+    local: Config, server: str, challenge: Challenge, served_first: bool
 ) -> None:
     served = configured(local.work_path, local.tracking.experiment, server)
     one, other = (served, local) if served_first else (local, served)
-    crown.fn(one, log_run(one, 0), YES)
-    crown.fn(other, log_run(other, 1), YES)
+    challenge(one, 0, YES)
+    challenge(other, 1, YES)
     for config in (local, served):
         with TemporaryDirectory() as directory:
             Registry(config).fetch(champion_of(config), Path(directory))

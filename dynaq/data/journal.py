@@ -1,0 +1,72 @@
+"""Answers that were paid for, on this machine's disk until MongoDB has accounted for and stored them.
+
+A reply goes into a file before anything else is done with it. Where MongoDB is gone, or the process killed, the file
+stays, and whoever labels next in this ``workdir`` does what is left to do. Done twice it is done once: an account knows
+the groups of replies that were entered, and a label is a document with the question as its id.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import bson
+from bson.codec_options import CodecOptions
+
+from dynaq.data.labels import LabelRecord, LabelStore, as_document
+from dynaq.data.ledger import Ledger, Spent
+
+log = logging.getLogger(__name__)
+
+_AWARE = CodecOptions[dict[str, Any]](tz_aware=True)
+
+
+class Journal:
+    """Of one account and one collection of labels; any number of processes may share the directory."""
+
+    def __init__(self, directory: Path, store: LabelStore, ledger: Ledger) -> None:
+        """Neither reads nor writes yet."""
+        self._directory, self._store, self._ledger = directory / store.name, store, ledger
+
+    @contextmanager
+    def entry(self, spent: Spent, records: Sequence[LabelRecord]) -> Iterator[str]:
+        """Keep a group of replies on disk while the block accounts for and stores them, and longer if it cannot.
+
+        Yields:
+            What the account is to know the group by.
+        """
+        group = secrets.token_hex(8)
+        path = self._directory / f"{group}.bson"
+        labels = [as_document(record) for record in records]
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            aside = path.with_suffix(".new")
+            # Not flushed: this is for a process that is killed, not for a machine.
+            aside.write_bytes(bson.encode({"account": self._ledger.account, "spent": asdict(spent), "labels": labels}))
+            aside.replace(path)
+        except OSError as error:  # MongoDB is the better place anyway
+            log.warning("paid labels cannot be kept in %s meanwhile: %s", self._directory, error.strerror)
+        yield group
+        with suppress(OSError):
+            path.unlink()
+
+    def redo(self) -> None:
+        """Account for and store what others had to leave.
+
+        Raises:
+            InputError: MongoDB refuses.
+            TransientError: MongoDB did not answer.
+        """
+        for path in self._directory.glob("*.bson"):
+            with suppress(FileNotFoundError):  # another process did it
+                entry = bson.decode(path.read_bytes(), codec_options=_AWARE)
+                self._ledger.of(entry["account"]).add(Spent(**entry["spent"]), path.stem)
+                stored = len(entry["labels"]) - len(self._store.insert(entry["labels"]))
+                path.unlink()
+                if stored:
+                    log.info("%d paid labels that an interrupted run had left are stored now", stored)

@@ -1,0 +1,104 @@
+"""What MLflow is to show, in files until MLflow has it: a server that is gone costs no night and no figure.
+
+A night writes every record here first; whatever waits is delivered in the order it was written, when a night begins,
+before a champion is decided, and when it ends. Delivery moves no alias: a version that is registered late cannot
+become the champion by it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import itertools
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from dynaq.artifacts import flush
+from dynaq.config import Config
+from dynaq.disk import needing_room
+from dynaq.errors import ArtifactError, DynaqError, TransientError
+from dynaq.tracking.mlflow_tracker import RunRecord, Tracker
+from dynaq.tracking.registry import Registry
+
+log = logging.getLogger(__name__)
+
+_number = itertools.count()  # a night writes from one process
+
+
+def put(config: Config, record: RunRecord) -> None:
+    """Write a record to be delivered; it is there whole or not at all.
+
+    Raises:
+        ArtifactError: it cannot be written.
+    """
+    target = _directory(config) / f"{record.night}.{next(_number):06d}.json"
+    aside = target.with_suffix(".new")
+    try:
+        with needing_room(target.parent):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            aside.write_text(record.model_dump_json(), encoding="utf-8")
+            flush(aside)
+            aside.replace(target)
+    except OSError as error:
+        raise ArtifactError(f"cannot write into {target.parent}: {error.strerror}") from None
+    finally:
+        with suppress(OSError):
+            aside.unlink(missing_ok=True)  # of a write that failed
+
+
+def waiting(config: Config) -> list[Path]:
+    """The records that MLflow does not have yet, oldest first."""
+    return sorted(_directory(config).glob("*.json"))
+
+
+def deliver(config: Config) -> None:
+    """Log in MLflow what waits. What broke off half-way is repeated, and leaves one run with one curve each.
+
+    A record that MLflow refuses waits on, with what follows of its night, and keeps no other night waiting.
+
+    Raises:
+        ConfigError: there is no using the store.
+        TransientError: it did not answer; what it has not taken waits.
+    """
+    with _alone(_directory(config)):
+        tracker, registry = Tracker(config), Registry(config)
+        refused: set[str] = set()
+        for path in waiting(config):
+            night = path.name.partition(".")[0]
+            if night in refused:
+                continue
+            try:
+                record = _read(path)
+                run_id = tracker.log(record)
+                if record.version is not None:
+                    registry.register(run_id, record.version)
+            except TransientError:
+                raise
+            except DynaqError as error:
+                log.warning("%s cannot be delivered: %s; mend that, or delete the file", path, error)
+                refused.add(night)
+            else:
+                path.unlink()
+
+
+def _read(path: Path) -> RunRecord:
+    try:
+        return RunRecord.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValidationError, UnicodeDecodeError):
+        raise ArtifactError("it is damaged, or of another version of dynaq") from None
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Two nights that deliver at once would make each run twice."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / "lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _directory(config: Config) -> Path:
+    return config.work_path / "spool"

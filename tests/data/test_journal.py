@@ -1,0 +1,66 @@
+"""What was paid for is on disk until MongoDB has it, and done once however often it is done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pymongo.database import Database
+
+from dynaq.data.journal import Journal
+from dynaq.data.labels import LabelStore
+from dynaq.data.ledger import Ledger, Spent
+from dynaq.errors import TransientError
+from tests.data.test_labels import KEY, record
+
+SPENT = Spent(calls=2, labels=1, prompt_tokens=300, cached_tokens=200, completion_tokens=20)
+
+
+@pytest.mark.parametrize("done", ["nothing", "charged", "stored"])
+def test_what_was_left_is_done_by_the_next_one(database: Database[dict[str, Any]], tmp_path: Path, done: str) -> None:
+    store, ledger = LabelStore(database["llm_feedback"]), Ledger(database["llm_spending"], "tonight")
+
+    def interrupted() -> None:
+        with Journal(tmp_path, store, ledger).entry(SPENT, [record()]) as group:
+            if done != "nothing":
+                ledger.add(SPENT, group)
+            if done == "stored":
+                store.put([record()])
+            raise TransientError("MongoDB did not answer")
+
+    with pytest.raises(TransientError):
+        interrupted()
+    assert len(list(tmp_path.rglob("*.bson"))) == 1
+    Journal(tmp_path, store, ledger.of("tomorrow")).redo()
+    assert ledger.total() == SPENT
+    assert ledger.of("tomorrow").total() == Spent()
+    assert store.find([KEY]) == {KEY: record()}
+    assert list(tmp_path.rglob("*.*son")) == []
+
+
+def test_what_was_done_leaves_nothing(database: Database[dict[str, Any]], tmp_path: Path) -> None:
+    store, ledger = LabelStore(database["llm_feedback"]), Ledger(database["llm_spending"], "tonight")
+    with Journal(tmp_path, store, ledger).entry(SPENT, [record()]) as group:
+        assert len(list(tmp_path.rglob(f"{group}.bson"))) == 1
+    assert list(tmp_path.rglob("*.bson")) == []
+
+
+def test_labels_of_another_database_stay_where_they_are(database: Database[dict[str, Any]], tmp_path: Path) -> None:
+    store, ledger = LabelStore(database["llm_feedback"]), Ledger(database["llm_spending"], "tonight")
+    elsewhere = tmp_path / "other.llm_feedback"
+    elsewhere.mkdir()
+    (elsewhere / "1.bson").write_bytes(b"")
+    Journal(tmp_path, store, ledger).redo()
+    assert (elsewhere / "1.bson").exists()
+
+
+def test_a_disk_that_cannot_be_written_stops_no_payment(
+    database: Database[dict[str, Any]], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store, ledger = LabelStore(database["llm_feedback"]), Ledger(database["llm_spending"], "tonight")
+    (tmp_path / "file").write_text("")
+    with Journal(tmp_path / "file", store, ledger).entry(SPENT, [record()]) as group:
+        ledger.add(SPENT, group)
+    assert ledger.total() == SPENT
+    assert "paid labels cannot be kept in" in caplog.text

@@ -1,0 +1,58 @@
+"""A night whose MLflow does not answer: it finishes, says so, crowns nobody, and is delivered by the next one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from prefect import flow
+
+from dynaq.config import Config
+from dynaq.config_file import load_config
+from dynaq.errors import ConfigError
+from dynaq.evaluation.champion import Decision
+from dynaq.tracking.spool import waiting
+from flows.children import free_port
+from flows.compare import _carry_out
+from flows.night import mlflow_night
+from tests.paths import BASE_CONFIG
+
+
+def configured(workdir: Path, uri: str | None) -> Config:
+    return load_config(BASE_CONFIG, {"workdir": str(workdir), "tracking.uri": uri})
+
+
+@flow
+def night(config: Config) -> str:
+    with mlflow_night(config, "a night") as tonight, tonight.timed("compare"):
+        return _carry_out(config, f"{tonight.run.key}/winner", Decision(True, "far ahead"), None)
+
+
+@pytest.mark.usefixtures("in_prefect")
+def test_a_night_without_mlflow_finishes_and_comes_there_with_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.compare.crown.retry_delay_seconds", [0.0] * 5)
+    gone = configured(tmp_path, f"http://127.0.0.1:{free_port()}")
+    said = night(gone)
+    assert said.startswith("No champion is changed tonight, for the MLflow that")
+    assert "did not answer" in said
+    assert "What would have been decided: far ahead." in said
+    assert len(waiting(gone)) == 2
+
+    back = configured(tmp_path, None)
+    said = night(back)
+    assert "which waits in" in said  # this night has spooled no winner
+    assert waiting(back) == []
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("dynaq")
+    assert experiment is not None
+    first, second = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time"])
+    assert (first.info.status, second.info.status) == ("FINISHED", "FINISHED")
+    assert "seconds_compare" in first.data.metrics
+    assert first.data.params["agent.gamma"] == "0.3"
+
+    client.delete_experiment(experiment.experiment_id)
+    with pytest.raises(ConfigError, match="the MLflow experiment dynaq was deleted"):
+        night(back)  # at once, not after the work

@@ -1,0 +1,57 @@
+"""The lock file is what constraints.txt and pyproject.toml say, with the hash of every file."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests.paths import ROOT
+
+EXTRAS = ("embedded", "minilm", "retrieval", "dask", "dev")
+WITH_TORCH = {"torch", "mpmath", "networkx", "sympy"}  # installed first: pyproject.toml says why
+BENCH_ONLY = {"hoptorch", "pyvers", "tensordict", "torchrl"}
+
+Pins = dict[str, Requirement]
+
+
+def pins(text: str) -> Pins:
+    lines = [line for line in text.splitlines() if re.match(r"\w", line)]
+    requirements = [Requirement(line.removesuffix("\\")) for line in lines]
+    return {canonicalize_name(each.name): each for each in requirements}
+
+
+TEXT = (ROOT / "requirements.lock").read_text()
+LOCKED, CONSTRAINED = pins(TEXT), pins((ROOT / "constraints.txt").read_text())
+DECLARED = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def version(pin: Requirement) -> str:
+    (only,) = pin.specifier
+    assert only.operator == "=="
+    return only.version
+
+
+def test_every_file_has_a_hash_and_no_host_is_named() -> None:
+    blocks = re.split(r"\n(?=\w)", TEXT)[1:]
+    assert len(blocks) == len(LOCKED) > 150
+    assert [block for block in blocks if not re.search(r"--hash=sha256:[0-9a-f]{64}", block)] == []
+    assert "://" not in TEXT
+
+
+def test_versions_are_those_of_the_constraints() -> None:
+    both = LOCKED.keys() & CONSTRAINED.keys()
+    assert [name for name in both if version(LOCKED[name]) != version(CONSTRAINED[name])] == []
+    assert CONSTRAINED.keys() - LOCKED.keys() == WITH_TORCH | BENCH_ONLY
+    others = LOCKED.keys() - CONSTRAINED.keys()  # of other versions of Python than the constraints were frozen with
+    assert [name for name in others if "python_full_version" not in str(LOCKED[name].marker)] == []
+
+
+def test_versions_are_in_the_declared_ranges() -> None:
+    extras = [each for name in EXTRAS for each in DECLARED["optional-dependencies"][name]]
+    for requirement in map(Requirement, [*DECLARED["dependencies"], *extras]):
+        name = canonicalize_name(requirement.name)
+        pin = (CONSTRAINED if name in WITH_TORCH else LOCKED)[name]
+        assert requirement.specifier.contains(version(pin)), f"{requirement} is locked at {version(pin)}: make lock"
