@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cloudpickle
 import pytest
 import yaml
 
@@ -33,6 +34,12 @@ def test_deployments_name_flows_and_their_parameters() -> None:
         assert set(deployment["parameters"]) <= set(inspect.signature(flow.fn).parameters)
     assert {d["name"] for d in declared} == set(FLOWS)
     assert [d["name"] for d in declared if d.get("schedules")] == ["nightly"]
+
+
+@pytest.mark.parametrize("name", FLOWS)
+def test_flows_can_be_pickled(name: str) -> None:
+    """Prefect sends a flow, decorators and all, to the processes that its tasks are fanned out to."""
+    cloudpickle.dumps(getattr(importlib.import_module(f"flows.{name}"), name))
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
