@@ -44,6 +44,7 @@ def test_one_pair_is_a_row_of_its_batch(snapshot: Snapshot) -> None:
     assert reward == 7
 
 
+@pytest.mark.slow  # torch forks its workers, which once broke beside the threads of tests that run at the same time
 def test_workers_change_nothing(snapshot: Snapshot) -> None:
     def epochs(seed: int, workers: int) -> list[torch.Tensor]:
         loader = pair_loader(pairs(snapshot), batch_size=8, seed=seed, workers=workers)
