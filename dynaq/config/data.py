@@ -92,6 +92,7 @@ class ExtractConfig(Section):
     job_text: dict[Name, Name]
     applicant_text: dict[Name, Name]
     batch_size: Count
+    readers: Count
     max_quarantined_share: Share
 
     @model_validator(mode="after")

@@ -10,26 +10,22 @@ import json
 import logging
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from bson import Code, ObjectId
-from numpy.typing import NDArray
-from pymongo.collection import Collection
 from pymongo.database import Database
 from tqdm import tqdm
 
 from dynaq.artifacts import staged
 from dynaq.config import ExtractConfig, MongoConfig
 from dynaq.data.connection import mongo_errors
-from dynaq.data.fields import as_text, projection, value_at
 from dynaq.data.manifest import (
     MANIFEST,
-    SIDES,
     FileRecord,
+    HashedFile,
     Manifest,
     Side,
     configured,
@@ -38,27 +34,16 @@ from dynaq.data.manifest import (
     vectors_file,
 )
 from dynaq.data.quarantine import QUARANTINE, Quarantine, Rejection, merge, without_vectors
+from dynaq.data.reading import Batch, Source, read_batches
 from dynaq.data.snapshot import next_created
 from dynaq.data.staging import publish_snapshot
-from dynaq.data.vectors import decode_vectors
 from dynaq.errors import ArtifactError, InputError
 
 Document = dict[str, Any]
 
 log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class _Source:
-    """Where one side of the market lies in MongoDB; ``keys`` are the config keys of the two collections."""
-
-    side: Side
-    embeddings: Collection[Document]
-    texts: Collection[Document]
-    keys: tuple[str, str]
-    id_field: str
-    vector_fields: list[str]
-    labels: dict[str, str]
+_to_json = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would build one for each text
 
 
 @dataclass
@@ -79,6 +64,7 @@ class _Tally:
     encoders: Counter[str] = field(default_factory=Counter)
     generated: int = 0
     without_text: int = 0
+    files: dict[str, FileRecord] = field(default_factory=dict)
 
 
 def extract_snapshot(database: Database[Document], mongo: MongoConfig, extract: ExtractConfig, out_root: Path) -> Path:
@@ -103,7 +89,7 @@ def extract_snapshot(database: Database[Document], mongo: MongoConfig, extract: 
                 tally.quarantine.judge(tally.documents, extract, kept_under=out_root)
                 _warn_of_absent_fields(source, tally)
             merge([tally.quarantine for tally in tallies.values()], staging / QUARANTINE)
-            manifest = _manifest(database.name, tallies, mongo, extract, staging)
+            manifest = _manifest(database.name, tallies, mongo, extract, next_created(out_root))
             (staging / MANIFEST).write_text(manifest.model_dump_json(indent=2), encoding="utf-8")
             final = out_root / manifest.digest[:16]
             publish_snapshot(staging, final, out_root.parent)
@@ -112,10 +98,10 @@ def extract_snapshot(database: Database[Document], mongo: MongoConfig, extract: 
         raise ArtifactError(f"cannot write a snapshot under {out_root}: {error}") from None
 
 
-def _sources(database: Database[Document], mongo: MongoConfig, extract: ExtractConfig) -> tuple[_Source, _Source]:
+def _sources(database: Database[Document], mongo: MongoConfig, extract: ExtractConfig) -> tuple[Source, Source]:
     names = mongo.collections
     return (
-        _Source(
+        Source(
             side="applicants",
             embeddings=database[names.applicant_embeddings],
             texts=database[names.applicants],
@@ -124,7 +110,7 @@ def _sources(database: Database[Document], mongo: MongoConfig, extract: ExtractC
             vector_fields=[mongo.applicant_vectors[name] for name in extract.applicant_fields],
             labels=extract.applicant_text,
         ),
-        _Source(
+        Source(
             side="jobs",
             embeddings=database[names.job_embeddings],
             texts=database[names.jobs],
@@ -136,7 +122,7 @@ def _sources(database: Database[Document], mongo: MongoConfig, extract: ExtractC
     )
 
 
-def _require_documents(source: _Source) -> None:
+def _require_documents(source: Source) -> None:
     needed = [(source.embeddings, source.keys[0])]
     if source.labels:
         needed.append((source.texts, source.keys[1]))
@@ -148,12 +134,13 @@ def _require_documents(source: _Source) -> None:
             )
 
 
-def _extract_side(source: _Source, extract: ExtractConfig, staging: Path) -> _Tally:
+def _extract_side(source: Source, extract: ExtractConfig, staging: Path) -> _Tally:
     """Stream one side into its files, a batch at a time."""
     tally = _Tally(Quarantine(staging, source.embeddings.name), Counter(dict.fromkeys(source.labels, 0)))
     with (
-        (staging / vectors_file(source.side)).open("wb") as vectors,
-        (staging / texts_file(source.side)).open("w", encoding="utf-8") as lines,
+        HashedFile(staging / vectors_file(source.side)) as vectors,
+        HashedFile(staging / texts_file(source.side)) as lines,
+        closing(read_batches(source, extract)) as batches,
         tqdm(
             desc=source.embeddings.name,
             total=source.embeddings.estimated_document_count(),
@@ -162,119 +149,61 @@ def _extract_side(source: _Source, extract: ExtractConfig, staging: Path) -> _Ta
             disable=None,  # silent where stderr is no terminal
         ) as progress,
     ):
-        for batch in _batches(source, extract.batch_size):
-            rows, documents, rejections = _usable(source, batch, extract.dimension, tally.ids)
-            texts = _texts(source, documents)
+        for batch in batches:
+            kept = _claim(batch, tally.ids, source.id_field)
+            texts = [batch.texts[index] for index in kept]
+            rows = batch.rows if len(kept) == len(batch.ids) else batch.rows[kept]
             vectors.write(rows.astype("<f4", copy=False).tobytes())
-            lines.writelines(json.dumps(text or {}, ensure_ascii=False) + "\n" for text in texts)
-            tally.quarantine.add(rejections)
-            tally.documents += len(batch)
-            tally.encoders.update(str(document.get("encoder", "unknown")) for document in documents)
-            tally.generated += sum(document.get("generated") is True for document in documents)
+            lines.write("".join(_to_json(text) + "\n" if text else "{}\n" for text in texts).encode())
+            tally.quarantine.add([rejection for _, rejection in sorted(batch.rejected.items())])
+            tally.documents += len(batch.ids)
+            tally.encoders.update(batch.encoders[index] for index in kept)
+            tally.generated += sum(batch.generated[index] for index in kept)
             tally.without_text += texts.count(None)
-            tally.labelled.update(label for text in texts for label in text or {})
-            ids = (value_at(document, source.id_field) for document in batch)
-            tally.referred.update(each for each in ids if _id_problem(each) is None)
-            progress.update(len(batch))
+            tally.labelled.update(chain.from_iterable(text for text in texts if text))
+            tally.referred.update(batch.ids)
+            progress.update(len(batch.ids))
     if source.labels:
-        for rejections in without_vectors(source.texts, source.id_field, tally.referred, extract.batch_size):
+        for rejections in without_vectors(source.texts, source.id_field, tally.referred, 10 * extract.batch_size):
             tally.quarantine.add(rejections)
             tally.documents += len(rejections)
     (staging / ids_file(source.side)).write_text(json.dumps(list(tally.ids)), encoding="utf-8")
+    tally.files = {
+        vectors_file(source.side): vectors.record,
+        texts_file(source.side): lines.record,
+        ids_file(source.side): FileRecord.of(staging / ids_file(source.side)),
+    }
     return tally
 
 
-def _warn_of_absent_fields(source: _Source, tally: _Tally) -> None:
+def _claim(batch: Batch, seen: dict[str, None], id_field: str) -> list[int]:
+    """Indices of usable documents, whose ids join ``seen``: of several with one id the first usable one stays."""
+    kept = []
+    for index, label in enumerate(map(str, batch.ids)):
+        if index in batch.rejected:
+            continue
+        if label in seen:
+            batch.rejected[index] = Rejection(label, id_field, "duplicate id")
+        else:
+            seen[label] = None
+            kept.append(index)
+    return kept
+
+
+def _warn_of_absent_fields(source: Source, tally: _Tally) -> None:
     one = source.side.removesuffix("s")
     for label, path in source.labels.items():
         if not tally.labelled[label]:
             log.warning("no %s has the field %s that extract.%s_text.%s names", one, path, one, label)
 
 
-def _batches(source: _Source, size: int) -> Iterator[list[Document]]:
-    """Embedding documents by rising id, so that the order of insertion leaves no trace."""
-    wanted = projection([source.id_field, *source.vector_fields, "encoder", "generated"])
-    order = [(source.id_field, 1), ("_id", 1)]
-    with source.embeddings.find({}, wanted, sort=order, allow_disk_use=True, batch_size=size) as cursor:
-        batch: list[Document] = []
-        for document in cursor:
-            batch.append(document)
-            if len(batch) == size:
-                yield batch
-                batch = []
-        if batch:
-            yield batch
-
-
-def _usable(
-    source: _Source, batch: list[Document], dimension: int, seen: dict[str, None]
-) -> tuple[NDArray[np.float32], list[Document], list[Rejection]]:
-    """Rows [n_ok, fields * D] with their documents, whose ids join ``seen``, and what was rejected.
-
-    Ids are claimed last: of several documents with one id the first usable one stays.
-    """
-    rejections: list[Rejection] = []
-    documents: list[Document] = []
-    for document in batch:
-        if reason := _id_problem(value_at(document, source.id_field)):
-            rejections.append(Rejection(str(document["_id"]), source.id_field, reason))
-        else:
-            documents.append(document)
-    columns: list[NDArray[np.float32]] = []
-    for name in source.vector_fields:
-        rows, problems = decode_vectors([value_at(document, name) for document in documents], dimension)
-        if problems:
-            rejections += [Rejection(_id(source, documents[index]), name, why) for index, why in problems]
-            kept = np.delete(np.arange(len(documents)), [index for index, _ in problems])
-            documents = [documents[index] for index in kept]
-            columns = [column[kept] for column in columns]
-        columns.append(rows)
-    unique = []
-    for index, document in enumerate(documents):
-        if (label := _id(source, document)) in seen:
-            rejections.append(Rejection(label, source.id_field, "duplicate id"))
-        else:
-            seen[label] = None
-            unique.append(index)
-    return np.concatenate(columns, axis=1)[unique], [documents[index] for index in unique], rejections
-
-
-def _id(source: _Source, document: Document) -> str:
-    return str(value_at(document, source.id_field))
-
-
-def _id_problem(value: Any) -> str | None:
-    if value is None or value == "":
-        return "missing id"
-    if isinstance(value, bool | Code) or not isinstance(value, str | int | ObjectId):  # JavaScript is a str too
-        return "bad type"
-    return None
-
-
-def _texts(source: _Source, documents: list[Document]) -> list[dict[str, str] | None]:
-    """Label -> text of each document, where there is one; None where the text document is missing."""
-    if not source.labels:
-        return [{}] * len(documents)
-    ids = [value_at(document, source.id_field) for document in documents]
-    # An ObjectId is often referred to by its hexadecimal form.
-    ids += [ObjectId(each) for each in ids if isinstance(each, str) and ObjectId.is_valid(each)]
-    cursor = source.texts.find({"_id": {"$in": ids}}, projection(source.labels.values()))
-    found = {str(text["_id"]): text for text in cursor}
-    texts: list[dict[str, str] | None] = []
-    for document in documents:
-        text = found.get(_id(source, document))
-        values = {label: as_text(value_at(text, path)) for label, path in source.labels.items()}
-        texts.append(None if text is None else {label: value for label, value in values.items() if value})
-    return texts
-
-
 def _manifest(
-    database: str, tallies: dict[Side, _Tally], mongo: MongoConfig, extract: ExtractConfig, staging: Path
+    database: str, tallies: dict[Side, _Tally], mongo: MongoConfig, extract: ExtractConfig, created: str
 ) -> Manifest:
-    names = sorted(name(side) for side in SIDES for name in (vectors_file, ids_file, texts_file))
+    files = tallies["applicants"].files | tallies["jobs"].files
     manifest = Manifest(
         digest="",
-        created=next_created(staging.parent),
+        created=created,
         database=database,
         **configured(mongo, extract),
         jobs=len(tallies["jobs"].ids),
@@ -284,6 +213,6 @@ def _manifest(
         quarantined={tally.quarantine.collection: tally.quarantine.by_reason() for tally in tallies.values()},
         without_text={side: tally.without_text for side, tally in tallies.items()},
         labelled={side: dict(tally.labelled) for side, tally in tallies.items()},
-        files={name: FileRecord.of(staging / name) for name in names},
+        files=dict(sorted(files.items())),
     )
     return manifest.model_copy(update={"digest": manifest.content_digest()})

@@ -19,18 +19,23 @@ def projection(paths: Iterable[str]) -> dict[str, int]:
 
 def value_at(document: Any, path: str) -> Any:
     """The value at a dotted path, None where there is none; through a list it is the list of its values."""
-    for depth, key in enumerate(keys := path.split(".")):
-        if isinstance(document, list):
-            rest = ".".join(keys[depth:])
-            return [value_at(entry, rest) for entry in document]
-        if not isinstance(document, dict):
-            return None
-        document = document.get(key)
-    return document
+    if isinstance(document, dict):
+        key, _, rest = path.partition(".")
+        return value_at(document.get(key), rest) if rest else document.get(key)
+    return [value_at(entry, path) for entry in document] if isinstance(document, list) else None
+
+
+def values_at(documents: Iterable[dict[str, Any]], path: str) -> list[Any]:
+    """The value at a dotted path in each of many documents."""
+    if "." in path:
+        return [value_at(document, path) for document in documents]
+    return [document.get(path) for document in documents]
 
 
 def as_text(value: Any) -> str:
     """A value as a prompt shows it: lists joined by commas, booleans as yes or no, nothing as ""."""
+    if isinstance(value, str):
+        return value.strip()
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, bool):

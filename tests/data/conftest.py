@@ -31,6 +31,7 @@ def extract_config() -> ExtractConfig:
         job_text={"title": "title", "remote": "remote", "skills": "skills"},
         applicant_text={"hard_skills": "hard_skills", "place": "home.city"},
         batch_size=5,
+        readers=1,
         max_quarantined_share=0.1,
     )
 

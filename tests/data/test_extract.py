@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import random
+import shutil
 import subprocess
 import sys
 import time
@@ -59,6 +62,69 @@ def test_storage_and_order_of_insertion_leave_no_trace(fill: Fill, extraction: E
             fill(encode, backwards)
             paths.append(extraction(batch_size=3 if backwards else 1000))
     assert len(set(paths)) == 1
+
+
+def contents(snapshot: Path) -> dict[str, Any]:
+    """The bytes of every file; of the manifest all but the time."""
+    files: dict[str, Any] = {path.name: path.read_bytes() for path in snapshot.iterdir()}
+    return files | {"manifest.json": {**json.loads(files["manifest.json"]), "created": ""}}
+
+
+@pytest.mark.parametrize("unique", [True, False])
+def test_ranges_read_at_once_give_the_snapshot_that_one_reader_gives(
+    database: Mongo, mongo_names: MongoConfig, fill: Fill, extraction: Extraction, tmp_path: Path, unique: bool
+) -> None:
+    fill(encode_vector if unique else as_doubles)  # the first document decides which way all are read
+    rows = np.random.default_rng(1).normal(size=(300, 8)).astype(np.float32)
+    ids: list[Any] = [7, "7", ObjectId("5f" * 12), "5f" * 12, None, "", 2.5, True, 2**40, "é", {"a": 1}]
+    ids += [number if number % 3 else f"{number}" for number in range(100, 389)]  # of two types, and many of each
+    documents = [{"original_job_id": each, "encoder": "toy"} for each in ids]
+    if not unique:
+        documents += [{**document, "encoder": "again"} for document in documents[:40]]
+    for number, document in enumerate(documents):
+        for field, row in (("job_title_embeddings", rows[number % 300]), ("tech_skills_vectors", rows[-number % 300])):
+            document[field] = encode_vector(row) if number % 2 else as_doubles(row)
+        if number % 17 == 0:
+            document["tech_skills_vectors"] = [0.0] * 8
+    random.Random(0).shuffle(documents)
+    jobs = database[mongo_names.collections.job_embeddings]
+    jobs.delete_one({"original_job_id": "job-4"})
+    jobs.insert_many(documents)
+    settings: dict[str, Any] = {"batch_size": 2, "max_quarantined_share": 0.9}
+
+    by_sorting = contents(extraction(**settings, readers=3))
+    keys = [("original_job_id", 1)] if unique else [("original_job_id", 1), ("_id", 1)]
+    jobs.create_index(keys, unique=unique)
+    snapshots = []
+    for readers in (1, 4):
+        shutil.rmtree(tmp_path / "snapshots")
+        snapshots.append(contents(extraction(**settings, readers=readers)))
+    assert snapshots == [by_sorting, by_sorting]
+    assert by_sorting["manifest.json"]["jobs"] > 250
+    reasons = set(by_sorting["manifest.json"]["quarantined"]["job_embeddings"])
+    assert reasons == {"zero norm", "bad type", "missing id", "duplicate id", "no vectors"}
+
+
+def test_a_list_of_ids_counts_once(
+    database: Mongo, mongo_names: MongoConfig, fill: Fill, extraction: Extraction
+) -> None:
+    fill()
+    applicants = database[mongo_names.collections.applicant_embeddings]
+    applicants.create_index("original_candidate_id", unique=True)
+    applicants.insert_one({"original_candidate_id": ["aa", "zz"]})  # two entries in the index
+    manifest = open_snapshot(extraction(batch_size=1, readers=2)).manifest
+    assert manifest.quarantined["candidates_embeddings"] == {"bad type": 1}
+    assert manifest.applicants == 20
+
+
+def test_an_index_that_is_missing_is_asked_for(
+    database: Mongo, mongo_names: MongoConfig, fill: Fill, extraction: Extraction, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill()
+    database[mongo_names.collections.applicant_embeddings].create_index("original_candidate_id", unique=True)
+    extraction(batch_size=1)
+    [record] = [record for record in caplog.records if record.name == "dynaq.data.reading"]
+    assert "db.job_embeddings.createIndex({original_job_id: 1, _id: 1})" in record.getMessage()
 
 
 @pytest.mark.parametrize(
