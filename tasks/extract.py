@@ -16,4 +16,5 @@ from tasks.retry import RETRY
 def take_snapshot(config: Config) -> Path:
     """Extract a snapshot; returns its directory, named by the digest of its content."""
     with open_database(config.mongo, config.work_path) as database:
-        return extract_snapshot(database, config.mongo, config.extract, config.work_path / "snapshots")
+        fresh = config.fresh is not None
+        return extract_snapshot(database, config.mongo, config.extract, config.work_path / "snapshots", fresh)

@@ -28,6 +28,7 @@ from dynaq.config.data import (
     MongoConfig,
     SplitConfig,
     TableConfig,
+    Versions,
 )
 from dynaq.config.llm import (
     AuditConfig,
@@ -90,6 +91,7 @@ __all__ = [
     "SplitConfig",
     "TableConfig",
     "TrackingConfig",
+    "Versions",
     "WorldModelConfig",
 ]
 

@@ -34,6 +34,13 @@ class Collections(Section):
         return self
 
 
+class Versions(Section):
+    """Fields that have another value whenever a document has changed; null: the documents are read every time."""
+
+    vectors: Name | None
+    texts: Name | None
+
+
 class MongoConfig(Section):
     """Where documents lie and what their fields are called. The address is the secret MONGODB_URI."""
 
@@ -44,6 +51,7 @@ class MongoConfig(Section):
     applicant_id: Name
     job_vectors: dict[Name, Name]
     applicant_vectors: dict[Name, Name]
+    versions: Versions
 
     @model_validator(mode="after")
     def _one_field_each(self) -> Self:

@@ -21,7 +21,9 @@ from tqdm import tqdm
 
 from dynaq.artifacts import staged
 from dynaq.config import ExtractConfig, MongoConfig
+from dynaq.data.batch import Batch, Source
 from dynaq.data.connection import mongo_errors
+from dynaq.data.held import Held, held_by_latest
 from dynaq.data.manifest import (
     MANIFEST,
     FileRecord,
@@ -32,9 +34,10 @@ from dynaq.data.manifest import (
     ids_file,
     texts_file,
     vectors_file,
+    versions_file,
 )
 from dynaq.data.quarantine import QUARANTINE, Quarantine, Rejection, merge, without_vectors
-from dynaq.data.reading import Batch, Source, read_batches
+from dynaq.data.reading import read_batches
 from dynaq.data.snapshot import next_created
 from dynaq.data.staging import publish_snapshot
 from dynaq.errors import ArtifactError, InputError
@@ -59,6 +62,7 @@ class _Tally:
     quarantine: Quarantine
     labelled: Counter[str]
     documents: int = 0
+    read: int = 0
     ids: dict[str, None] = field(default_factory=dict)
     referred: set[Any] = field(default_factory=set)
     encoders: Counter[str] = field(default_factory=Counter)
@@ -67,11 +71,20 @@ class _Tally:
     files: dict[str, FileRecord] = field(default_factory=dict)
 
 
-def extract_snapshot(database: Database[Document], mongo: MongoConfig, extract: ExtractConfig, out_root: Path) -> Path:
+def extract_snapshot(
+    database: Database[Document], mongo: MongoConfig, extract: ExtractConfig, out_root: Path, fresh: bool = False
+) -> Path:
     """Write a snapshot of the configured fields under out_root and return its directory.
 
     The directory is named by the digest of its content: the same content gives the same directory, whatever
     the order of insertion and however vectors are stored. It appears whole or not at all.
+
+    Args:
+        database: where the documents are.
+        mongo: what collections and fields are called.
+        extract: which fields.
+        out_root: where snapshots are kept.
+        fresh: read all documents, those too that have not changed since the latest snapshot there.
 
     Raises:
         InputError: a collection is empty or missing, or too many of its documents cannot be used.
@@ -80,7 +93,7 @@ def extract_snapshot(database: Database[Document], mongo: MongoConfig, extract: 
     """
     try:
         with mongo_errors(), staged(out_root) as staging:
-            sources = _sources(database, mongo, extract)
+            sources = _sources(database, mongo, extract, {} if fresh else held_by_latest(out_root))
             for source in sources:
                 _require_documents(source)
             tallies = {}
@@ -98,7 +111,9 @@ def extract_snapshot(database: Database[Document], mongo: MongoConfig, extract: 
         raise ArtifactError(f"cannot write a snapshot under {out_root}: {error}") from None
 
 
-def _sources(database: Database[Document], mongo: MongoConfig, extract: ExtractConfig) -> tuple[Source, Source]:
+def _sources(
+    database: Database[Document], mongo: MongoConfig, extract: ExtractConfig, held: dict[Side, Held]
+) -> tuple[Source, Source]:
     names = mongo.collections
     return (
         Source(
@@ -109,6 +124,8 @@ def _sources(database: Database[Document], mongo: MongoConfig, extract: ExtractC
             id_field=mongo.applicant_id,
             vector_fields=[mongo.applicant_vectors[name] for name in extract.applicant_fields],
             labels=extract.applicant_text,
+            versions=mongo.versions,
+            held=held.get("applicants"),
         ),
         Source(
             side="jobs",
@@ -118,6 +135,8 @@ def _sources(database: Database[Document], mongo: MongoConfig, extract: ExtractC
             id_field=mongo.job_id,
             vector_fields=[mongo.job_vectors[name] for name in extract.job_fields],
             labels=extract.job_text,
+            versions=mongo.versions,
+            held=held.get("jobs"),
         ),
     )
 
@@ -140,6 +159,7 @@ def _extract_side(source: Source, extract: ExtractConfig, staging: Path) -> _Tal
     with (
         HashedFile(staging / vectors_file(source.side)) as vectors,
         HashedFile(staging / texts_file(source.side)) as lines,
+        (staging / versions_file(source.side)).open("wb") as versions,
         closing(read_batches(source, extract)) as batches,
         tqdm(
             desc=source.embeddings.name,
@@ -156,13 +176,18 @@ def _extract_side(source: Source, extract: ExtractConfig, staging: Path) -> _Tal
             vectors.write(rows.astype("<f4", copy=False).tobytes())
             lines.write("".join(_to_json(text) + "\n" if text else "{}\n" for text in texts).encode())
             tally.quarantine.add([rejection for _, rejection in sorted(batch.rejected.items())])
+            versions.write(batch.versions[kept].astype("<u8").tobytes())
             tally.documents += len(batch.ids)
+            tally.read += batch.read
             tally.encoders.update(batch.encoders[index] for index in kept)
             tally.generated += sum(batch.generated[index] for index in kept)
             tally.without_text += texts.count(None)
             tally.labelled.update(chain.from_iterable(text for text in texts if text))
             tally.referred.update(batch.ids)
             progress.update(len(batch.ids))
+    if source.held is not None:
+        unchanged = tally.documents - tally.read
+        log.info("%s: %d of %d have not changed and were not read", source.side, unchanged, tally.documents)
     if source.labels:
         for rejections in without_vectors(source.texts, source.id_field, tally.referred, 10 * extract.batch_size):
             tally.quarantine.add(rejections)

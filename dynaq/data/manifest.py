@@ -34,6 +34,11 @@ def texts_file(side: Side) -> str:
     return f"{side}_texts.jsonl"
 
 
+def versions_file(side: Side) -> str:
+    """Name of the file with the versions of one side's documents, which is no content: it may be missing or differ."""
+    return f"{side}_versions.u64"
+
+
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 

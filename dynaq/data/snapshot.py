@@ -6,9 +6,10 @@
         applicants_ids.json         N ids in row order
         applicants_texts.jsonl      N lines {label: text} in row order
         jobs_vectors.f32, jobs_ids.json, jobs_texts.jsonl
+        applicants_versions.u64, jobs_versions.u64  to tell tomorrow which documents have changed
         quarantine.jsonl            documents that could not be used
 
-The quarantine list is no content: it is neither hashed nor part of the digest.
+Versions and quarantine list are no content: they are neither hashed nor part of the digest.
 """
 
 from __future__ import annotations
