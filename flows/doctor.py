@@ -69,4 +69,4 @@ def _check_parts(config: Config, api: str | None, usable: bool, passes: _Passes)
     passes("mlflow", partial(check_mlflow, config))
     if passes("prefect", partial(check_server, api)) and api:
         passes("nightly", partial(check_deployment, api))
-        passes("schedule", partial(check_schedule, api))
+        passes("schedule", partial(check_schedule, api, config.night))

@@ -12,6 +12,7 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
+from dynaq.config import NightConfig
 from dynaq.doctor.finding import Finding
 
 _NIGHTLY = "nightly/nightly"
@@ -50,20 +51,25 @@ def check_deployment(api: str) -> Finding:
     return Finding("ok", seen) if online else Finding("FAIL", seen, "start one (make services)")
 
 
-def check_schedule(api: str) -> Finding:
-    """When the night begins, and what time it is there and here."""
+def check_schedule(api: str, night: NightConfig) -> Finding:
+    """When the night begins, whether that is as it is configured, and what time it is there and here."""
     with _client(api) as client:
         nightly = _nightly(client)
     active = [each.schedule for each in nightly.schedules if each.active] if nightly else []
     if not active:
         return Finding("warn", "no schedule is active: nights run by hand only", "make services registers the schedule")
-    here, told = datetime.now().astimezone(), []
+    here, told, registered = datetime.now().astimezone(), [], set()
     for schedule in active:
         zone = getattr(schedule, "timezone", None) or "UTC"
         there = datetime.now(ZoneInfo(zone))
         when = getattr(schedule, "cron", None) or type(schedule).__name__
         told.append(f"{when} in {zone}, where it is {there:%H:%M} now")
-    return Finding("ok", f"{', '.join(told)} (on this machine {here:%H:%M %Z})")
+        registered.add((when, zone))
+    seen = f"{', '.join(told)} (on this machine {here:%H:%M %Z})"
+    if (night.cron, night.timezone) in registered:
+        return Finding("ok", seen)
+    other = f"{seen}; night.cron and night.timezone say {night.cron} in {night.timezone}"
+    return Finding("warn", other, "make services with this configuration registers it")
 
 
 def _nightly(client: SyncPrefectClient) -> DeploymentResponse | None:

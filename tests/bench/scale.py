@@ -64,19 +64,20 @@ def fill(config: Config, jobs: int) -> None:
         for (vectors, texts, identifier, fields), count in zip(sides, (APPLICANTS, jobs), strict=True):
             database[vectors].drop()
             database[texts].drop()
-            database[vectors].create_index(identifier)
+            database[vectors].create_index(identifier, unique=True)
             for rows in batches(count):
                 trades = chance.integers(TRADES, size=len(rows))
                 drawn = centres[trades] + chance.normal(size=(len(rows), 2 * D)).astype(np.float32)
                 words = [" ".join(f"w{trade}x{n}" for n in chance.integers(300, size=WORDS)) for trade in trades]
                 database[vectors].insert_many(
-                    {identifier: f"{row:07}", "encoder": "none"}
+                    {identifier: f"{row:07}", "encoder": "none", "text_hashes": {"title": f"{row}"}}
                     | {field: encode_vector(part) for field, part in zip(fields, np.split(vector, 2), strict=True)}
                     for row, vector in zip(rows, drawn, strict=True)
                 )
                 label = fields[0]
                 database[texts].insert_many(
-                    {"_id": f"{row:07}", label: text} for row, text in zip(rows, words, strict=True)
+                    {"_id": f"{row:07}", label: text, "content_hash": f"{row}"}
+                    for row, text in zip(rows, words, strict=True)
                 )
 
 
@@ -87,6 +88,11 @@ def batches(count: int) -> Iterator[range]:
 def extract(config: Config) -> None:
     with open_database(config.mongo, config.work_path) as database:
         extract_snapshot(database, config.mongo, config.extract, config.work_path / "snapshots")
+
+
+def extract_again(config: Config) -> None:
+    """The next night, on which nothing has changed."""
+    extract(config)
 
 
 def scaled(config: Config) -> None:
@@ -124,7 +130,16 @@ def _snapshot(config: Config) -> Any:
     return open_snapshot(latest_snapshot(config.work_path / "snapshots"))
 
 
-STAGES: tuple[Callable[[Config], None], ...] = (extract, scaled, split, pretrain, similarity, panel, online)
+STAGES: tuple[Callable[[Config], None], ...] = (
+    extract,
+    extract_again,
+    scaled,
+    split,
+    pretrain,
+    similarity,
+    panel,
+    online,
+)
 
 
 def measured(stage: Callable[[Config], None], config: Config) -> tuple[float, float]:

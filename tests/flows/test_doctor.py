@@ -17,6 +17,7 @@ from prefect.client.schemas.schedules import CronSchedule
 from pymongo.database import Database
 
 from dynaq.config import MongoConfig
+from dynaq.config_file import load_config
 from dynaq.data.vectors import encode_vector
 from dynaq.llm.rule_sim.process import rule_sim_server
 from flows.children import free_port
@@ -59,8 +60,13 @@ def registered(client: SyncPrefectClient) -> Iterator[None]:
 def test_a_night_that_nobody_registered_or_serves(prefect_api: str, client: SyncPrefectClient, request: Any) -> None:
     assert check_server(prefect_api).status == "ok"
     assert check_deployment(prefect_api).status == "warn"
-    assert check_schedule(prefect_api).status == "warn"
+    night = load_config(BASE_CONFIG).night
+    assert check_schedule(prefect_api, night).status == "warn"
     request.getfixturevalue("registered")
+    assert check_schedule(prefect_api, night.model_copy(update={"timezone": "Europe/Paris"})).status == "ok"
+    other = check_schedule(prefect_api, night)
+    assert other.status == "warn"
+    assert "night.cron and night.timezone say 0 2 * * * in UTC" in other.seen
     idle = check_deployment(prefect_api)
     assert (idle.status, idle.todo) == ("FAIL", "start one (make services)")
     client.send_worker_heartbeat(POOL, "tester")
@@ -91,6 +97,7 @@ def test_everything_is_there(
         status, lines, printed = doctor(
             f"workdir={mongo_workdir}",
             f"mongo.database={mongo_config.database}",
+            "night.timezone=Europe/Paris",
             PREFECT_API_URL=prefect_api,
             OPENAI_BASE_URL=llm,
             DYNAQ_LLM_MODEL="rule-sim-v1",
