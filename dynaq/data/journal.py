@@ -17,6 +17,7 @@ from typing import Any
 
 import bson
 from bson.codec_options import CodecOptions
+from bson.errors import InvalidBSON
 
 from dynaq.data.labels import LabelRecord, LabelStore, as_document
 from dynaq.data.ledger import Ledger, Spent
@@ -64,8 +65,14 @@ class Journal:
         """
         for path in self._directory.glob("*.bson"):
             with suppress(FileNotFoundError):  # another process did it
-                entry = bson.decode(path.read_bytes(), codec_options=_AWARE)
-                self._ledger.of(entry["account"]).add(Spent(**entry["spent"]), path.stem)
+                try:
+                    entry = bson.decode(path.read_bytes(), codec_options=_AWARE)
+                    spent = Spent(**entry["spent"])
+                except (InvalidBSON, KeyError, TypeError):  # the machine lost its power, or the disk rots
+                    damaged = path.rename(path.with_suffix(".damaged"))
+                    log.warning("paid labels that an interrupted run had left are damaged, and kept in %s", damaged)
+                    continue
+                self._ledger.of(entry["account"]).add(spent, path.stem)
                 stored = len(entry["labels"]) - len(self._store.insert(entry["labels"]))
                 path.unlink()
                 if stored:

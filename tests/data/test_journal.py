@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import bson
 import pytest
 from pymongo.database import Database
 
 from dynaq.data.journal import Journal
-from dynaq.data.labels import LabelStore
+from dynaq.data.labels import LabelStore, as_document
 from dynaq.data.ledger import Ledger, Spent
 from dynaq.errors import TransientError
 from tests.data.test_labels import KEY, record
@@ -53,6 +55,24 @@ def test_labels_of_another_database_stay_where_they_are(database: Database[dict[
     (elsewhere / "1.bson").write_bytes(b"")
     Journal(tmp_path, store, ledger).redo()
     assert (elsewhere / "1.bson").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"\x05\x00", bson.encode({"account": "tonight"})])
+def test_a_damaged_entry_is_named_and_stops_nobody(
+    database: Database[dict[str, Any]], tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes
+) -> None:
+    store, ledger = LabelStore(database["llm_feedback"]), Ledger(database["llm_spending"], "tonight")
+    directory = tmp_path / store.name
+    directory.mkdir()
+    (directory / "1.bson").write_bytes(content)
+    (directory / "2.bson").write_bytes(
+        bson.encode({"account": "tonight", "spent": asdict(SPENT), "labels": [as_document(record())]})
+    )
+    Journal(tmp_path, store, ledger).redo()
+    assert (directory / "1.damaged").read_bytes() == content
+    assert str(directory / "1.damaged") in caplog.text
+    assert ledger.total() == SPENT
+    assert store.find([KEY]) == {KEY: record()}
 
 
 def test_a_disk_that_cannot_be_written_stops_no_payment(
