@@ -19,7 +19,7 @@ from dynaq.errors import ArtifactError, InputError, LabelError, TransientError
 from dynaq.evaluation.champion import Decision
 from dynaq.evaluation.contestants import Contestant
 from dynaq.evaluation.field import Entry, Field
-from dynaq.evaluation.graded import takes_part
+from dynaq.evaluation.judges.graded import takes_part
 from dynaq.evaluation.panel import read_panel
 from dynaq.llm.endpoint import RULE_SIM, resolve_endpoint
 from dynaq.rewards.llm_feedback import reward_name

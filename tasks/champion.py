@@ -12,7 +12,7 @@ from dynaq.errors import ArtifactError
 from dynaq.evaluation.champion import Decision, decide, find_winner, lead_over_champion
 from dynaq.evaluation.contestants import Contestant
 from dynaq.evaluation.online import read_online
-from dynaq.evaluation.summary import summarise
+from dynaq.evaluation.study.summary import summarise
 from dynaq.tracking.checkpoint import read_manifest
 from dynaq.tracking.mlflow_tracker import Tracker
 from dynaq.tracking.registry import Registered, Registry

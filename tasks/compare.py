@@ -11,10 +11,10 @@ from dynaq.config import Config
 from dynaq.data.connection import open_database
 from dynaq.data.snapshot import open_snapshot
 from dynaq.evaluation.contestants import Contestant
+from dynaq.evaluation.market.world import World
 from dynaq.evaluation.online import run_online
 from dynaq.evaluation.panel import make_panel
 from dynaq.evaluation.similarity import SimilarityReached, similarity_reached
-from dynaq.evaluation.world import World
 from dynaq.rewards.llm_feedback import LLMFeedback
 from tasks.labelling import feedback_endpoint, open_labeller, what_is_asked
 from tasks.retry import RETRY

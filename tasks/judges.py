@@ -15,9 +15,9 @@ from dynaq.data.ledger import Ledger
 from dynaq.data.snapshot import open_snapshot
 from dynaq.errors import InputError, LabelError, MissingDependencyError, TransientError
 from dynaq.evaluation.contestants import Contestant
-from dynaq.evaluation.counterfactual import Swing
-from dynaq.evaluation.fairness import changed_states, swings
-from dynaq.evaluation.graded import lists_from_file, lists_from_judge, rank_graded
+from dynaq.evaluation.fairness.counterfactual import Swing
+from dynaq.evaluation.fairness.fairness import changed_states, swings
+from dynaq.evaluation.judges.graded import lists_from_file, lists_from_judge, rank_graded
 from dynaq.llm.client import LabelClient
 from dynaq.llm.endpoint import resolve_judge
 from dynaq.rewards.budget import Budget

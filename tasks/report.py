@@ -19,17 +19,17 @@ from dynaq.data.ledger import Spent
 from dynaq.data.snapshot import open_snapshot
 from dynaq.errors import TransientError
 from dynaq.evaluation.contestants import Contestant
-from dynaq.evaluation.counterfactual import Swing
-from dynaq.evaluation.graded import read_lists, relevance_table
-from dynaq.evaluation.night import Night
+from dynaq.evaluation.fairness.counterfactual import Swing
+from dynaq.evaluation.judges.graded import read_lists, relevance_table
+from dynaq.evaluation.market.world import OWN
 from dynaq.evaluation.online import OnlineRun, read_online
 from dynaq.evaluation.panel import read_panel
-from dynaq.evaluation.report import write_report
+from dynaq.evaluation.report.night import Night
+from dynaq.evaluation.report.report import write_report
+from dynaq.evaluation.report.training import label_cost, training_curves_of, training_figure
 from dynaq.evaluation.similarity import SimilarityReached
-from dynaq.evaluation.study import Study
-from dynaq.evaluation.summary import late_steps, summarise
-from dynaq.evaluation.training import label_cost, training_curves_of, training_figure
-from dynaq.evaluation.world import OWN
+from dynaq.evaluation.study.study import Study
+from dynaq.evaluation.study.summary import late_steps, summarise
 from dynaq.rewards.audit import Audit
 from dynaq.rewards.budget import account, amounts, left
 from dynaq.tracking.mlflow_tracker import RunRecord

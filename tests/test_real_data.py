@@ -19,10 +19,10 @@ from dynaq.data.ingest import load_documents
 from dynaq.data.snapshot import open_snapshot
 from dynaq.embedding.minilm import MiniLM
 from dynaq.evaluation.contestants import Contestant
+from dynaq.evaluation.market.world import OWN, World
 from dynaq.evaluation.online import read_online, run_online
 from dynaq.evaluation.panel import make_panel
 from dynaq.evaluation.similarity import similarity_reached
-from dynaq.evaluation.world import OWN, World
 from tests.paths import ROOT
 
 FOLDER = Path(os.environ.get("DYNAQ_REAL_DATA", ROOT.parent / "shared" / "data"))

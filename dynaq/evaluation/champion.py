@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from dynaq.agents.arms import WARM_STARTS
 from dynaq.errors import InputError
 from dynaq.evaluation.contestants import Contestant
-from dynaq.evaluation.metrics import Estimate
 from dynaq.evaluation.online import OnlineRun
-from dynaq.evaluation.statistics import paired
-from dynaq.evaluation.study import LEVEL, Study
+from dynaq.evaluation.study.metrics import Estimate
+from dynaq.evaluation.study.statistics import paired
+from dynaq.evaluation.study.study import LEVEL, Study
 
 
 @dataclass(frozen=True)

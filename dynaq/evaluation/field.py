@@ -13,7 +13,7 @@ from dynaq.config import Config
 from dynaq.data.snapshot import Snapshot
 from dynaq.errors import ArtifactError
 from dynaq.evaluation.contestants import Contestant, agents, contestants
-from dynaq.evaluation.world import OWN, World, worlds
+from dynaq.evaluation.market.world import OWN, World, worlds
 
 
 @dataclass(frozen=True)

@@ -23,15 +23,15 @@ from dynaq.artifacts import code_version, finished, inputs_key, publish, readabl
 from dynaq.config import Config
 from dynaq.data.snapshot import Snapshot, open_snapshot
 from dynaq.evaluation.contestants import Contestant
-from dynaq.evaluation.dial import agreement, dialled
-from dynaq.evaluation.environment import OnlineEnvironment
-from dynaq.evaluation.hidden import HiddenUtilities
-from dynaq.evaluation.market import Market
+from dynaq.evaluation.market.dial import agreement, dialled
+from dynaq.evaluation.market.environment import OnlineEnvironment
+from dynaq.evaluation.market.hidden import HiddenUtilities
+from dynaq.evaluation.market.market import Market
+from dynaq.evaluation.market.traits import MarketTraits, Side, read_traits
+from dynaq.evaluation.market.world import OWN, World
 from dynaq.evaluation.panel import Panel, candidates_without_repeats, read_panel
-from dynaq.evaluation.profile import profile
 from dynaq.evaluation.starts import Start, starting
-from dynaq.evaluation.traits import MarketTraits, Side, read_traits
-from dynaq.evaluation.world import OWN, World
+from dynaq.evaluation.study.profile import profile
 
 _READ = 20_000  # texts of a side, beside the panel's, that a market is made of at most
 

@@ -26,7 +26,7 @@ from dynaq.config_file import merged
 from dynaq.data.snapshot import Snapshot
 from dynaq.errors import ArtifactError
 from dynaq.evaluation.contestants import Contestant
-from dynaq.evaluation.environment import INTERACTION, OnlineEnvironment
+from dynaq.evaluation.market.environment import INTERACTION, OnlineEnvironment
 from dynaq.evaluation.panel import Panel, PanelReward
 from dynaq.mdp.candidates import CandidateSampler
 from dynaq.mdp.environment import Observation

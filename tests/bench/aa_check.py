@@ -24,11 +24,11 @@ from dynaq.agents.trainer import learn
 from dynaq.config import Config
 from dynaq.config_file import load_config
 from dynaq.data.snapshot import latest_snapshot, open_snapshot
-from dynaq.evaluation.environment import INTERACTION, OnlineEnvironment
+from dynaq.evaluation.market.environment import INTERACTION, OnlineEnvironment
+from dynaq.evaluation.market.world import World
 from dynaq.evaluation.online import open_market
 from dynaq.evaluation.panel import make_panel, read_panel
-from dynaq.evaluation.statistics import interquartile_mean, paired
-from dynaq.evaluation.world import World
+from dynaq.evaluation.study.statistics import interquartile_mean, paired
 from dynaq.mdp.candidates import CandidateSampler
 
 SEEDS = 8  # of one comparison

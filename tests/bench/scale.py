@@ -29,10 +29,10 @@ from dynaq.data.extract import extract_snapshot
 from dynaq.data.snapshot import latest_snapshot, open_snapshot
 from dynaq.data.vectors import encode_vector
 from dynaq.evaluation.contestants import Contestant
+from dynaq.evaluation.market.world import OWN, World
 from dynaq.evaluation.online import run_online
 from dynaq.evaluation.panel import make_panel
 from dynaq.evaluation.similarity import similarity_reached
-from dynaq.evaluation.world import OWN, World
 from dynaq.mdp.features import FeatureSpace
 from tests.paths import BASE_CONFIG
 

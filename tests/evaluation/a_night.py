@@ -5,11 +5,11 @@ from __future__ import annotations
 from dynaq.config import Config
 from dynaq.config_file import load_config
 from dynaq.data.manifest import Manifest
-from dynaq.evaluation.counterfactual import Swing
-from dynaq.evaluation.judged import ArmRelevance
-from dynaq.evaluation.night import Night
+from dynaq.evaluation.fairness.counterfactual import Swing
+from dynaq.evaluation.judges.judged import ArmRelevance
+from dynaq.evaluation.report.night import Night
 from dynaq.evaluation.similarity import SimilarityReached
-from dynaq.evaluation.study import Study
+from dynaq.evaluation.study.study import Study
 from tests.evaluation.hand_made import GAMMA, curve_to, estimate
 from tests.paths import ROOT
 

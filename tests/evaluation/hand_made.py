@@ -8,11 +8,11 @@ import numpy as np
 
 from dynaq.agents.arms import WARM_STARTS
 from dynaq.evaluation.contestants import Contestant, contestants
-from dynaq.evaluation.metrics import Curve, Estimate
-from dynaq.evaluation.statistics import Difference
-from dynaq.evaluation.study import Cell, Row, Study
-from dynaq.evaluation.survival import survival
-from dynaq.evaluation.world import World
+from dynaq.evaluation.market.world import World
+from dynaq.evaluation.study.metrics import Curve, Estimate
+from dynaq.evaluation.study.statistics import Difference
+from dynaq.evaluation.study.study import Cell, Row, Study
+from dynaq.evaluation.study.survival import survival
 
 GAMMA, SEEDS, STEPS, HALF = 0.3, 20, 40, 0.01  # HALF: of every interval
 START, LATE = 0.15, 0.34  # of the baseline

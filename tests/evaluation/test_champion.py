@@ -7,8 +7,8 @@ import pytest
 from dynaq.errors import InputError
 from dynaq.evaluation.champion import decide, find_winner, lead_over_champion
 from dynaq.evaluation.contestants import Contestant
-from dynaq.evaluation.metrics import Estimate
-from dynaq.evaluation.world import OWN, World
+from dynaq.evaluation.market.world import OWN, World
+from dynaq.evaluation.study.metrics import Estimate
 from tests.evaluation.hand_made import GAMMA, study
 from tests.evaluation.test_summary import online_run
 

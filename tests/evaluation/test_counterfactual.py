@@ -21,8 +21,15 @@ from dynaq.data.extract import extract_snapshot
 from dynaq.data.snapshot import Snapshot, open_snapshot
 from dynaq.embedding.minilm import MiniLM
 from dynaq.errors import InputError
-from dynaq.evaluation.counterfactual import counterfactual_states, measure
-from dynaq.evaluation.counterfactual_words import INITIAL_PAIRS, NAME_PAIRS, SAME_GENDER_PAIRS, named, reword, swap
+from dynaq.evaluation.fairness.counterfactual import counterfactual_states, measure
+from dynaq.evaluation.fairness.counterfactual_words import (
+    INITIAL_PAIRS,
+    NAME_PAIRS,
+    SAME_GENDER_PAIRS,
+    named,
+    reword,
+    swap,
+)
 from dynaq.mdp.features import FeatureSpace
 from dynaq.protocols import Encoder
 from tests.paths import BASE_CONFIG

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dynaq.errors import InputError
-from dynaq.evaluation.dial import agreement, dialled
+from dynaq.evaluation.market.dial import agreement, dialled
 
 CHANCE = np.random.default_rng(0)
 COSINE = CHANCE.normal(size=(40, 70)).astype(np.float32)

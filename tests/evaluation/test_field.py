@@ -14,7 +14,7 @@ from dynaq.data.snapshot import Snapshot
 from dynaq.errors import ArtifactError
 from dynaq.evaluation.contestants import Contestant
 from dynaq.evaluation.field import Field
-from dynaq.evaluation.world import OWN, World
+from dynaq.evaluation.market.world import OWN, World
 from tests.paths import BASE_CONFIG
 
 DIALLED = {"compare.dial": {"levels": [0, 1], "rewards": ["cosine", "llm"]}, "compare.seeds": 2}

@@ -11,11 +11,11 @@ from dynaq.agents.stages import finetune, pretrain
 from dynaq.config import Config
 from dynaq.data.snapshot import Snapshot
 from dynaq.evaluation.contestants import Contestant
-from dynaq.evaluation.graded import lists_from_file, rank_graded
+from dynaq.evaluation.judges.graded import lists_from_file, rank_graded
+from dynaq.evaluation.market.world import OWN, World
 from dynaq.evaluation.online import run_online
 from dynaq.evaluation.panel import check_panel, make_panel
 from dynaq.evaluation.similarity import similarity_reached
-from dynaq.evaluation.world import OWN, World
 from tests.evaluation.test_online import BASELINE, COSINE, SEED, Titles, configured
 
 LONG_AGO = 1e9

@@ -14,8 +14,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from dynaq.errors import InputError
-from dynaq.evaluation.hidden import WEIGHTS, HiddenUtilities
-from dynaq.evaluation.traits import MarketTraits, read_traits
+from dynaq.evaluation.market.hidden import WEIGHTS, HiddenUtilities
+from dynaq.evaluation.market.traits import MarketTraits, read_traits
 
 JOBS, APPLICANTS, FIELDS = 400, 150, 12
 STRUCTURED = ("seniority", "place", "remote", "pay", "pay_floor")
@@ -66,7 +66,7 @@ def test_a_pair_has_the_same_utility_in_any_batch(hidden: HiddenUtilities, monke
     assert (whole.shape, whole.dtype) == ((APPLICANTS, JOBS), np.float32)
     rows, columns = np.array([17, 3, 149]), np.array([399, 0, 7, 250])
     assert np.array_equal(hidden.matrix(rows, columns), whole[np.ix_(rows, columns)])  # to the last bit
-    monkeypatch.setattr("dynaq.evaluation.hidden.CHUNK", 61)
+    monkeypatch.setattr("dynaq.evaluation.market.hidden.CHUNK", 61)
     assert np.array_equal(hidden.matrix(PEOPLE, CATALOGUE), whole)
     assert hidden.matrix(PEOPLE[:0], CATALOGUE).shape == (0, JOBS)
 
@@ -90,7 +90,7 @@ def digest(hidden: HiddenUtilities) -> str:
 
 def test_same_bits_in_another_process_with_other_threads(hidden: HiddenUtilities) -> None:
     code = (
-        "import test_hidden as here; from dynaq.evaluation.traits import read_traits;"
+        "import test_hidden as here; from dynaq.evaluation.market.traits import read_traits;"
         "traits = read_traits(*here.texts(), here.ids('a', here.APPLICANTS), here.ids('j', here.JOBS));"
         "print(here.digest(here.HiddenUtilities(traits, 3)))"
     )
@@ -197,7 +197,8 @@ def test_bad_input_is_named(traits: MarketTraits, hidden: HiddenUtilities) -> No
 
 @pytest.mark.parametrize("module", ["hidden", "market", "dial"])
 def test_it_never_meets_a_training_reward(module: str) -> None:
-    code = f"import sys, dynaq.evaluation.{module}; print(*sorted(m for m in sys.modules if 'dynaq.' in m))"
+    code = f"import sys, dynaq.evaluation.market.{module}; print(*sorted(m for m in sys.modules if 'dynaq.' in m))"
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
-    alone = {"dynaq.errors", "dynaq.evaluation", "dynaq.evaluation.draws", "dynaq.evaluation.traits"}
-    assert set(loaded) <= alone | {f"dynaq.evaluation.{module}"}
+    package = "dynaq.evaluation.market"
+    alone = {"dynaq.errors", "dynaq.evaluation", package, f"{package}.draws", f"{package}.traits"}
+    assert set(loaded) <= alone | {f"{package}.{module}"}

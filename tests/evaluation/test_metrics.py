@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dynaq.errors import InputError
-from dynaq.evaluation.metrics import estimate, learning_curve, time_to_threshold
+from dynaq.evaluation.study.metrics import estimate, learning_curve, time_to_threshold
 
 REWARDS = np.array([[0.0, 0.2, 0.4, 0.6, 0.8, 0.8], [0.0, 0.1, 0.0, 0.1, 0.0, 0.1]])
 RANDOM = np.full((2, 6), 0.1)

@@ -21,11 +21,11 @@ from dynaq.data.snapshot import Snapshot
 from dynaq.errors import ArtifactError, InputError
 from dynaq.evaluation import online
 from dynaq.evaluation.contestants import Contestant, contestants
+from dynaq.evaluation.market.world import OWN, World, worlds
 from dynaq.evaluation.online import OnlineRun, read_online, run_online
 from dynaq.evaluation.panel import check_panel, make_panel, read_panel
 from dynaq.evaluation.similarity import similarity_reached
 from dynaq.evaluation.starts import labels_of, starting
-from dynaq.evaluation.world import OWN, World, worlds
 from dynaq.mdp.environment import Observation
 from dynaq.tracking.checkpoint import load_checkpoint
 from tests.paths import BASE_CONFIG

@@ -7,9 +7,9 @@ import pytest
 from scipy.stats import chisquare
 
 from dynaq.errors import InputError
-from dynaq.evaluation.draws import identity_keys
-from dynaq.evaluation.market import FATIGUE, MEMORY, Market
-from dynaq.evaluation.traits import Side
+from dynaq.evaluation.market.draws import identity_keys
+from dynaq.evaluation.market.market import FATIGUE, MEMORY, Market
+from dynaq.evaluation.market.traits import Side
 
 APPLICANTS, JOBS, TOPICS = 60, 150, 5
 

@@ -12,11 +12,11 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from dynaq.evaluation.lineup import by_labels, four, panels
-from dynaq.evaluation.metrics import learning_curve
-from dynaq.evaluation.plots import DARK, LIGHT, Theme, learning_curves, png, survival_curves, training_curves
-from dynaq.evaluation.plots_study import calibration, cost_curves, gains, strategy_map
-from dynaq.evaluation.study import Study
+from dynaq.evaluation.report.lineup import by_labels, four, panels
+from dynaq.evaluation.report.plots import DARK, LIGHT, Theme, learning_curves, png, survival_curves, training_curves
+from dynaq.evaluation.report.plots_study import calibration, cost_curves, gains, strategy_map
+from dynaq.evaluation.study.metrics import learning_curve
+from dynaq.evaluation.study.study import Study
 from tests.evaluation.hand_made import GAMMA, study
 
 Draw = Callable[[Theme], Figure]

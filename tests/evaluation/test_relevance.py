@@ -19,8 +19,8 @@ from dynaq.config.relevance import RelevanceConfig
 from dynaq.config_file import load_config
 from dynaq.data.snapshot import Snapshot
 from dynaq.errors import InputError
-from dynaq.evaluation.judged import ArmRelevance, SameForAll, compare, hit, ndcg, permutation_test, ranked
-from dynaq.evaluation.relevance import Grades, Lists, popularity, read_grades, sample_pairs
+from dynaq.evaluation.judges.judged import ArmRelevance, SameForAll, compare, hit, ndcg, permutation_test, ranked
+from dynaq.evaluation.judges.relevance import Grades, Lists, popularity, read_grades, sample_pairs
 from tests.bench.views import applicants, split
 from tests.paths import ROOT
 

@@ -14,14 +14,14 @@ import pytest
 
 from dynaq.config_file import load_config
 from dynaq.data.snapshot import Snapshot
-from dynaq.evaluation.figures import figures_json
-from dynaq.evaluation.lineup import four, panels
-from dynaq.evaluation.night import Night
-from dynaq.evaluation.pictures import pictures
-from dynaq.evaluation.plots import LIGHT, png
-from dynaq.evaluation.report import render_markdown, write_report
-from dynaq.evaluation.study import Study
-from dynaq.evaluation.words import planning, verdict
+from dynaq.evaluation.report.figures import figures_json
+from dynaq.evaluation.report.lineup import four, panels
+from dynaq.evaluation.report.night import Night
+from dynaq.evaluation.report.pictures import pictures
+from dynaq.evaluation.report.plots import LIGHT, png
+from dynaq.evaluation.report.report import render_markdown, write_report
+from dynaq.evaluation.report.words import planning, verdict
+from dynaq.evaluation.study.study import Study
 from tests.evaluation.a_night import configured, night_of
 from tests.evaluation.hand_made import GAMMA, study
 

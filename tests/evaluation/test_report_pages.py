@@ -14,8 +14,8 @@ from matplotlib.colors import to_hex
 from matplotlib.image import imread
 
 from dynaq.data.snapshot import Snapshot
-from dynaq.evaluation.plots import DARK, LIGHT
-from dynaq.evaluation.report import write_report
+from dynaq.evaluation.report.plots import DARK, LIGHT
+from dynaq.evaluation.report.report import write_report
 from tests.evaluation.a_night import night_of
 from tests.evaluation.hand_made import study
 

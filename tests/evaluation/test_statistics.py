@@ -7,8 +7,8 @@ import pytest
 from scipy import stats
 
 from dynaq.errors import InputError
-from dynaq.evaluation.metrics import Estimate, estimate
-from dynaq.evaluation.statistics import hierarchical, holm, interquartile_mean, label_multiplier, paired
+from dynaq.evaluation.study.metrics import Estimate, estimate
+from dynaq.evaluation.study.statistics import hierarchical, holm, interquartile_mean, label_multiplier, paired
 
 LABELS = [0, 50, 200, 1000, 5000]
 RISING = np.array([0.0, 0.1, 0.2, 0.3, 0.4])  # what the control reaches at LABELS

@@ -11,10 +11,10 @@ from dynaq.config import CompareConfig
 from dynaq.config_file import load_config
 from dynaq.errors import InputError
 from dynaq.evaluation.contestants import Contestant
+from dynaq.evaluation.market.world import OWN, World
 from dynaq.evaluation.online import OnlineRun
-from dynaq.evaluation.study import Row, Study
-from dynaq.evaluation.summary import summarise
-from dynaq.evaluation.world import OWN, World
+from dynaq.evaluation.study.study import Row, Study
+from dynaq.evaluation.study.summary import summarise
 from tests.paths import BASE_CONFIG
 
 SEEDS, STEPS, APPLICANTS = 4, 6, 2

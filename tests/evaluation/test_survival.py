@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dynaq.errors import InputError
-from dynaq.evaluation.survival import survival
+from dynaq.evaluation.study.survival import survival
 
 
 def test_kaplan_meier_by_hand() -> None:

@@ -15,8 +15,8 @@ from dynaq.config_file import load_config
 from dynaq.data.snapshot import Snapshot
 from dynaq.errors import ArtifactError, MissingDependencyError
 from dynaq.evaluation.contestants import Contestant
+from dynaq.evaluation.market.world import OWN, World
 from dynaq.evaluation.panel import make_panel
-from dynaq.evaluation.world import OWN, World
 from flows.fan_out import fan_out
 from tasks.compare import run_contestant
 from tests.paths import BASE_CONFIG

@@ -16,8 +16,8 @@ from dynaq.data.journal import Journal
 from dynaq.data.labels import LabelStore
 from dynaq.data.ledger import Ledger
 from dynaq.data.snapshot import Snapshot
-from dynaq.evaluation.judged import SameForAll, compare, ranked
-from dynaq.evaluation.relevance import Grades, Lists, sample_pairs
+from dynaq.evaluation.judges.judged import SameForAll, compare, ranked
+from dynaq.evaluation.judges.relevance import Grades, Lists, sample_pairs
 from dynaq.llm.client import LabelClient
 from dynaq.llm.endpoint import rule_sim_endpoint
 from dynaq.llm.label import AnswerForm, parse_action, parse_label

@@ -6,8 +6,8 @@ import dataclasses
 from html.parser import HTMLParser
 
 from dynaq.data.snapshot import Snapshot
-from dynaq.evaluation.page import page
-from dynaq.evaluation.report import render_markdown
+from dynaq.evaluation.report.page import page
+from dynaq.evaluation.report.report import render_markdown
 from tests.evaluation.a_night import configured, night_of
 from tests.evaluation.hand_made import study
 

@@ -9,11 +9,11 @@ from functools import partial
 
 from matplotlib.figure import Figure
 
-from dynaq.evaluation import words
-from dynaq.evaluation.lineup import budgets, by_labels, four, panels
-from dynaq.evaluation.night import Night
-from dynaq.evaluation.plots import Theme, learning_curves, survival_curves, training_curves
-from dynaq.evaluation.plots_study import calibration, cost_curves, gains, strategy_map
+from dynaq.evaluation.report import words
+from dynaq.evaluation.report.lineup import budgets, by_labels, four, panels
+from dynaq.evaluation.report.night import Night
+from dynaq.evaluation.report.plots import Theme, learning_curves, survival_curves, training_curves
+from dynaq.evaluation.report.plots_study import calibration, cost_curves, gains, strategy_map
 
 
 @dataclass(frozen=True)

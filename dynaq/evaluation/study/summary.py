@@ -13,12 +13,19 @@ from dynaq.agents.arms import WARM_STARTS
 from dynaq.config import CompareConfig
 from dynaq.errors import InputError
 from dynaq.evaluation.contestants import Contestant
-from dynaq.evaluation.metrics import Estimate, learning_curve, time_to_threshold
+from dynaq.evaluation.market.world import OWN, World
 from dynaq.evaluation.online import OnlineRun
-from dynaq.evaluation.statistics import Difference, hierarchical, holm, interquartile_mean, label_multiplier, paired
-from dynaq.evaluation.study import Cell, Row, Study
-from dynaq.evaluation.survival import Survival, survival
-from dynaq.evaluation.world import OWN, World
+from dynaq.evaluation.study.metrics import Estimate, learning_curve, time_to_threshold
+from dynaq.evaluation.study.statistics import (
+    Difference,
+    hierarchical,
+    holm,
+    interquartile_mean,
+    label_multiplier,
+    paired,
+)
+from dynaq.evaluation.study.study import Cell, Row, Study
+from dynaq.evaluation.study.survival import Survival, survival
 
 Runs = Mapping[int, OnlineRun]  # of one contestant in one world, by seed
 Floats = NDArray[np.float64]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dynaq.agents.arms import WARM_STARTS, WarmStart
 from dynaq.evaluation.contestants import Contestant, Control
-from dynaq.evaluation.study import Cell, Row, Study
+from dynaq.evaluation.study.study import Cell, Row, Study
 
 # What keeps the agents honest.
 CONTROLS: dict[WarmStart | Control, str] = {

@@ -16,7 +16,7 @@ from scipy import stats
 from torch import Tensor
 
 from dynaq.errors import InputError
-from dynaq.evaluation.relevance import RELEVANT, Lists
+from dynaq.evaluation.judges.relevance import RELEVANT, Lists
 from dynaq.protocols import Recommender
 
 K = 10

@@ -33,8 +33,8 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from dynaq.errors import InputError
-from dynaq.evaluation import draws
-from dynaq.evaluation.traits import TOPICS, Floats, MarketTraits
+from dynaq.evaluation.market import draws
+from dynaq.evaluation.market.traits import TOPICS, Floats, MarketTraits
 
 Rows = NDArray[np.int64]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from dynaq.evaluation.lineup import budgets, four
-from dynaq.evaluation.metrics import Estimate
-from dynaq.evaluation.study import FULL_APPLICANTS, FULL_SEEDS, LEVEL, Cell, Row, Study
+from dynaq.evaluation.report.lineup import budgets, four
+from dynaq.evaluation.study.metrics import Estimate
+from dynaq.evaluation.study.study import FULL_APPLICANTS, FULL_SEEDS, LEVEL, Cell, Row, Study
 
 NONE = Estimate(0.0, 0.0, 0.0)  # what a baseline gains over itself
 

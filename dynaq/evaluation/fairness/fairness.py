@@ -17,11 +17,11 @@ from dynaq.artifacts import code_version, finished, inputs_key, publish, readabl
 from dynaq.config import Config
 from dynaq.data.snapshot import Snapshot
 from dynaq.evaluation.contestants import Contestant
-from dynaq.evaluation.counterfactual import Swing, counterfactual_states, measure
-from dynaq.evaluation.counterfactual_words import NAME_PAIRS, SAME_GENDER_PAIRS, named, reword, swap
+from dynaq.evaluation.fairness.counterfactual import Swing, counterfactual_states, measure
+from dynaq.evaluation.fairness.counterfactual_words import NAME_PAIRS, SAME_GENDER_PAIRS, named, reword, swap
+from dynaq.evaluation.judges.ranking import TOP
 from dynaq.evaluation.online import base_chances
 from dynaq.evaluation.panel import Panel, read_panel
-from dynaq.evaluation.ranking import TOP
 from dynaq.evaluation.starts import starting
 from dynaq.mdp.features import FeatureSpace
 from dynaq.protocols import Encoder

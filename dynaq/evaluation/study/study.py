@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dynaq.evaluation.contestants import Contestant
-from dynaq.evaluation.metrics import Curve, Estimate
-from dynaq.evaluation.statistics import Difference
-from dynaq.evaluation.survival import Survival
-from dynaq.evaluation.world import World
+from dynaq.evaluation.market.world import World
+from dynaq.evaluation.study.metrics import Curve, Estimate
+from dynaq.evaluation.study.statistics import Difference
+from dynaq.evaluation.study.survival import Survival
 
 LEVEL = 0.05  # of a p-value at which a gain counts as shown
 FULL_SEEDS, FULL_APPLICANTS = 20, 100  # less than this is a quick look, and says so

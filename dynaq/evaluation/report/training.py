@@ -10,7 +10,7 @@ import numpy as np
 
 from dynaq.agents.arms import Arm
 from dynaq.data.snapshot import Snapshot
-from dynaq.evaluation.metrics import Curve, learning_curve
+from dynaq.evaluation.study.metrics import Curve, learning_curve
 from dynaq.tracking.checkpoint import load_checkpoint
 
 

@@ -12,14 +12,14 @@ from markupsafe import Markup, escape
 from dynaq.artifacts import code_version
 from dynaq.config import Config
 from dynaq.data.manifest import Manifest
-from dynaq.evaluation import lineup, tables, words
-from dynaq.evaluation.figures import figures_json
-from dynaq.evaluation.judged import ArmRelevance
-from dynaq.evaluation.night import Night
-from dynaq.evaluation.page import page
-from dynaq.evaluation.pictures import Picture, pictures
-from dynaq.evaluation.plots import DARK, LIGHT, png
-from dynaq.evaluation.tables import plain
+from dynaq.evaluation.judges.judged import ArmRelevance
+from dynaq.evaluation.report import lineup, tables, words
+from dynaq.evaluation.report.figures import figures_json
+from dynaq.evaluation.report.night import Night
+from dynaq.evaluation.report.page import page
+from dynaq.evaluation.report.pictures import Picture, pictures
+from dynaq.evaluation.report.plots import DARK, LIGHT, png
+from dynaq.evaluation.report.tables import plain
 from dynaq.llm.endpoint import RULE_SIM
 
 
@@ -41,7 +41,9 @@ def write_report(night: Night, directory: Path) -> Path:
 def render_markdown(night: Night, drawn: dict[str, Picture]) -> str:
     """The report as Markdown; figures are linked by file name."""
     # Names come from documents and the environment: escaped, they are text in Markdown and in HTML alike.
-    environment = Environment(loader=PackageLoader("dynaq.evaluation"), undefined=StrictUndefined, autoescape=True)
+    environment = Environment(
+        loader=PackageLoader("dynaq.evaluation.report"), undefined=StrictUndefined, autoescape=True
+    )
     environment.filters["plain"] = plain
     manifest, study, gamma = night.manifest, night.study, night.config.agent.gamma
     shares = [(s.trained / s.best, s.untrained / s.best, s.random / s.best) for s in night.similarity]

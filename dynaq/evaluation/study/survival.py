@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from dynaq.errors import InputError
-from dynaq.evaluation.metrics import ROUNDING, Floats
+from dynaq.evaluation.study.metrics import ROUNDING, Floats
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from sklearn.utils.extmath import randomized_svd
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from dynaq.errors import InputError
-from dynaq.evaluation.draws import identity_keys
+from dynaq.evaluation.market.draws import identity_keys
 
 TOPICS = 48
 WORDS = 2**15  # buckets of the hashed vocabulary: no text is too poor or too rich for it

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.optimize import isotonic_regression
 
-from dynaq.evaluation.metrics import Curve
-from dynaq.evaluation.survival import Survival
+from dynaq.evaluation.study.metrics import Curve
+from dynaq.evaluation.study.survival import Survival
 
 WIDTH, HEIGHT = 4.8, 4.0  # inches: 390 pixels of a phone are about 75 an inch
 DPI = 200

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from dynaq.config import Config
 from dynaq.data.manifest import Manifest
-from dynaq.evaluation.counterfactual import Swing
-from dynaq.evaluation.judged import ArmRelevance
-from dynaq.evaluation.metrics import Curve
+from dynaq.evaluation.fairness.counterfactual import Swing
+from dynaq.evaluation.judges.judged import ArmRelevance
 from dynaq.evaluation.similarity import SimilarityReached
-from dynaq.evaluation.study import Study
+from dynaq.evaluation.study.metrics import Curve
+from dynaq.evaluation.study.study import Study
 from dynaq.llm.endpoint import RULE_SIM
 
 

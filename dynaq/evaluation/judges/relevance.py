@@ -22,7 +22,7 @@ from dynaq.data.fields import as_text
 from dynaq.data.snapshot import Snapshot
 from dynaq.data.tables import Row, read_table
 from dynaq.errors import InputError
-from dynaq.evaluation.draws import bits, identity_keys
+from dynaq.evaluation.market.draws import bits, identity_keys
 
 log = logging.getLogger(__name__)
 

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Sequence
 
 from markupsafe import escape
 
-from dynaq.evaluation.counterfactual import Swing
-from dynaq.evaluation.judged import ArmRelevance
-from dynaq.evaluation.lineup import COSINE_INSIDE, by_labels, controls, four
-from dynaq.evaluation.metrics import Estimate
-from dynaq.evaluation.statistics import Difference
-from dynaq.evaluation.study import Cell, Row, Study
-from dynaq.evaluation.words import apart_until, interval, p_value
+from dynaq.evaluation.fairness.counterfactual import Swing
+from dynaq.evaluation.judges.judged import ArmRelevance
+from dynaq.evaluation.report.lineup import COSINE_INSIDE, by_labels, controls, four
+from dynaq.evaluation.report.words import apart_until, interval, p_value
+from dynaq.evaluation.study.metrics import Estimate
+from dynaq.evaluation.study.statistics import Difference
+from dynaq.evaluation.study.study import Cell, Row, Study
 
 
 def plain(name: str) -> str:

@@ -23,8 +23,8 @@ from scipy.optimize import brentq
 from scipy.special import expit
 
 from dynaq.errors import InputError
-from dynaq.evaluation import draws
-from dynaq.evaluation.traits import Side
+from dynaq.evaluation.market import draws
+from dynaq.evaluation.market.traits import Side
 
 Rows = NDArray[np.int64]
 Floats = NDArray[np.float32]

@@ -16,9 +16,9 @@ from dynaq.artifacts import code_version, finished, inputs_key, publish, readabl
 from dynaq.config import Config
 from dynaq.data.snapshot import Snapshot
 from dynaq.evaluation.contestants import Contestant
-from dynaq.evaluation.judged import ArmRelevance, Metric, SameForAll, compare, ranked
+from dynaq.evaluation.judges.judged import ArmRelevance, Metric, SameForAll, compare, ranked
+from dynaq.evaluation.judges.relevance import Grades, Lists, popularity, read_grades, sample_pairs
 from dynaq.evaluation.panel import read_panel
-from dynaq.evaluation.relevance import Grades, Lists, popularity, read_grades, sample_pairs
 from dynaq.evaluation.starts import starting
 from dynaq.rewards.judge import JUDGE_VERSION, judge_settings, judged_grades
 from dynaq.rewards.labeller import Labeller

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dynaq.evaluation.study import Study
+from dynaq.evaluation.study.study import Study
 
 
 def figures(study: Study) -> dict[str, Any]:

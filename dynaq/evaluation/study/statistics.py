@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from dynaq.errors import InputError
-from dynaq.evaluation.metrics import CONFIDENCE, ROUNDING, Estimate, Floats, estimate
+from dynaq.evaluation.study.metrics import CONFIDENCE, ROUNDING, Estimate, Floats, estimate
 
 REPLICATES = 2_000
 BOOTSTRAP_SEED = 0

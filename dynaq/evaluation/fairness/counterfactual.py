@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from dynaq.data.snapshot import Snapshot
 from dynaq.errors import InputError
-from dynaq.evaluation.metrics import CONFIDENCE, Estimate
+from dynaq.evaluation.study.metrics import CONFIDENCE, Estimate
 from dynaq.mdp.features import unit_scale
 from dynaq.protocols import Encoder
 

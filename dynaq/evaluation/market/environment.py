@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dynaq.evaluation.market import Market
+from dynaq.evaluation.market.market import Market
 from dynaq.mdp.environment import Observation
 from dynaq.protocols import Recommender
 

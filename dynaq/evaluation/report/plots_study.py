@@ -10,9 +10,9 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from dynaq.evaluation.metrics import Estimate
-from dynaq.evaluation.plots import NORMAL, SMALL, Theme, canvas, label_ends, name_axes
-from dynaq.evaluation.study import Cell, Row
+from dynaq.evaluation.report.plots import NORMAL, SMALL, Theme, canvas, label_ends, name_axes
+from dynaq.evaluation.study.metrics import Estimate
+from dynaq.evaluation.study.study import Cell, Row
 
 _MARKERS = "osD^vP"
 _PALE = 0.35  # share of the winner's colour in a tie

@@ -10,7 +10,7 @@ import markdown
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from dynaq.evaluation.plots import DARK, LIGHT
+from dynaq.evaluation.report.plots import DARK, LIGHT
 
 
 def page(text: str, title: str, images: Mapping[str, tuple[bytes, bytes]]) -> str:
@@ -39,7 +39,9 @@ def page(text: str, title: str, images: Mapping[str, tuple[bytes, bytes]]) -> st
     body = re.sub(r'<img alt="(?P<alt>[^"]*)" src="(?P<name>[^"]*)" />', embedded, body)
     first, heading, rest = body.partition("<h2")
     sections = [(each["id"], each["name"]) for top in converter.toc_tokens for each in top["children"]]
-    environment = Environment(loader=PackageLoader("dynaq.evaluation"), undefined=StrictUndefined, autoescape=True)
+    environment = Environment(
+        loader=PackageLoader("dynaq.evaluation.report"), undefined=StrictUndefined, autoescape=True
+    )
     return environment.get_template("page.html.j2").render(
         title=title,
         sections=[(name, Markup(label)) for name, label in sections],  # noqa: S704 - headings of ours

@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from dynaq.agents.dyna_q import DynaQ
-from dynaq.evaluation.environment import OnlineEnvironment
-from dynaq.evaluation.ranking import coverage, diversity, gini, ndcg, share_of_best, top
+from dynaq.evaluation.judges.ranking import coverage, diversity, gini, ndcg, share_of_best, top
+from dynaq.evaluation.market.environment import OnlineEnvironment
 from dynaq.protocols import Recommender
 
 _BINS = 10
