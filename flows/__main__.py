@@ -46,6 +46,7 @@ def main(arguments: list[str]) -> int:
         os.environ.setdefault("PREFECT_HOME", str(config.work_path / "prefect"))
         if options.flow == "doctor":
             return doctor(config, _running_api(config))
+        _make_workdir(config)
         if options.flow == "services":
             if overrides:
                 raise ConfigError("services takes no --set: the nights that it starts read --config alone")

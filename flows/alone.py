@@ -11,11 +11,12 @@ import functools
 import inspect
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import IO, ParamSpec, TypeVar
 
 from dynaq.config import Config
 from dynaq.config_file import load_config
@@ -60,12 +61,10 @@ def _lock(config: Config, name: str) -> Iterator[None]:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _locked(file):
             busy = f"{_holder(path)} writes into {config.work_path}"
             if config.night.on_busy == "refuse":
-                raise BusyError(f"{busy}: try again when it has ended, or set night.on_busy to wait") from None
+                raise BusyError(f"{busy}: try again when it has ended, or set night.on_busy to wait")
             log.warning("%s: waiting until it has ended", busy)
             fcntl.flock(file, fcntl.LOCK_EX)
         file.truncate(0)
@@ -77,6 +76,16 @@ def _lock(config: Config, name: str) -> Iterator[None]:
         finally:
             _held.remove(path)
             file.truncate(0)
+
+
+def _locked(file: IO[str]) -> bool:
+    """Lock a file if nobody else holds it for longer than it takes to look whether somebody does."""
+    for _ in range(2):
+        with suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        time.sleep(0.1)
+    return False
 
 
 def _holder(path: Path) -> str:

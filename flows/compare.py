@@ -15,7 +15,7 @@ from dynaq.agents.arms import arms
 from dynaq.config import Config
 from dynaq.config_file import load_config
 from dynaq.data.snapshot import open_snapshot
-from dynaq.errors import ArtifactError, InputError, LabelError, TransientError
+from dynaq.errors import ArtifactError, ConfigError, InputError, LabelError, TransientError
 from dynaq.evaluation.champion import Decision
 from dynaq.evaluation.contestants import Contestant
 from dynaq.evaluation.field import Entry, Field
@@ -95,7 +95,7 @@ def _carry_out(config: Config, run: str, decision: Decision, champion: Path | No
     """What becomes of the challenger, in words; a decision that MLflow does not hear is none."""
     try:
         return crown(config, run, decision, champion)
-    except (ArtifactError, TransientError) as error:
+    except (ArtifactError, ConfigError, TransientError) as error:
         get_run_logger().warning("no champion is changed: %s", error)
         return (
             f"No champion is changed tonight, for {error}. What would have been decided: {decision.reason}. The"
@@ -135,7 +135,7 @@ def _title_match(config: Config, snapshot: Path, panel: Path, field: Field, chal
         if champion is None:
             return TitleMatch(online, None, "")
         return TitleMatch(online + _run(config, snapshot, panel, [field.contender("champion", champion)]), champion, "")
-    except (ArtifactError, InputError, TransientError) as error:
+    except (ArtifactError, ConfigError, InputError, TransientError) as error:
         get_run_logger().warning("the champion cannot be used: %s", error)
         return TitleMatch(online, None, str(error))
 

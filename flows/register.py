@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.exceptions import ObjectAlreadyExists
 from prefect.workers.process import ProcessWorker
 
 from dynaq.config import NightConfig
@@ -28,8 +30,9 @@ def register(pool: str, night: NightConfig, config: str, log: Path) -> None:
         ConfigError: Prefect does not take it.
     """
     template = ProcessWorker.get_default_base_job_template()
-    with get_client(sync_client=True) as client:
-        client.create_work_pool(WorkPoolCreate(name=pool, type="process", base_job_template=template), overwrite=True)
+    # One that is there may be paused, or have a limit.
+    with get_client(sync_client=True) as client, suppress(ObjectAlreadyExists):
+        client.create_work_pool(WorkPoolCreate(name=pool, type="process", base_job_template=template))
     environment = {
         "DYNAQ_HOME": str(Path.cwd()),
         "DYNAQ_CONFIG": config,

@@ -95,24 +95,25 @@ def _keep(children: list[Child], address: str) -> None:
 
 
 def _end_nights(address: str) -> None:
-    """Let the worker end what is under way while there is a server to tell; what it cannot end is killed with it."""
+    """Let the worker end what is under way while there is a server to tell."""
     from flows.watch import cancel_nights
 
     deadline = time.monotonic() + _NIGHT_GRACE_S
     with suppress(Exception):  # a server that is gone
         cancel_nights()
-    while _look(address, lost_after_s=0) and time.monotonic() < deadline:
+    while _look(address, lost_after_s=0) != 0 and time.monotonic() < deadline:
         time.sleep(1)
 
 
-def _look(address: str, lost_after_s: float = _LOST_AFTER_S) -> int:
+def _look(address: str, lost_after_s: float = _LOST_AFTER_S) -> int | None:
+    """How many nights are under way; None where the server does not say."""
     from flows.watch import look_at_nights
 
     try:
         return look_at_nights(address, _say, timedelta(seconds=lost_after_s))
     except Exception as error:  # the server may just be starting again
         _say(f"the nights could not be looked at ({type(error).__name__})")
-        return 0
+        return None
 
 
 def _say(text: str) -> None:

@@ -109,7 +109,8 @@ def _works(run: FlowRun) -> bool:
 def _tell(address: str, run: FlowRun, say: Callable[[str], None]) -> bool:
     assert run.state is not None
     reason = (run.state.message or "no reason given").removeprefix("Flow run encountered an exception: ")
-    text = f"dynaq: night {run.name} {run.state.name}: {reason.splitlines()[0][:400]}\n{url_for(run)}"
+    first = next(iter(reason.splitlines()), "no reason given")
+    text = f"dynaq: night {run.name} {run.state.name}: {first[:400]}\n{url_for(run)}"
     try:
         requests.post(address, json={"text": text}, timeout=10).raise_for_status()
     except requests.RequestException as error:  # its message holds the address

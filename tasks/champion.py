@@ -76,6 +76,8 @@ def crown(config: Config, key: str, decision: Decision, met: Path | None) -> str
     champion = registry.champion()
     if decision.promote and champion and champion.version != challenger.version and _place(config, champion) != met:
         decision = Decision(False, f"{champion} has become the champion meanwhile, which it has not met")
+    if decision.promote and (left := registry.rolled_back(challenger.weights)):
+        decision = Decision(False, f"its weights are those of {left}, which was rolled back")
     if decision.promote:
         registry.promote(challenger, decision.reason)
         return f"{challenger} is the champion now: {decision.reason}"

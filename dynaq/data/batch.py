@@ -110,7 +110,8 @@ def make_batch(source: Source, dimension: int, found: list[Any]) -> Batch:
     if source.held is not None:
         rows[held_rows >= 0] = source.held.vectors[held_rows[held_rows >= 0]]
     read = np.flatnonzero(held_rows < 0).tolist()
-    problems = _decode(source, documents, read, rows.reshape(len(documents), -1, dimension))
+    shape = (len(documents), len(source.vector_fields), dimension)
+    problems = _decode(source, documents, read, rows.reshape(shape))
     ids = values_at(documents, source.id_field)
     rejected: dict[int, Rejection] = {}
     for index, value in enumerate(ids):
@@ -198,9 +199,10 @@ def _texts(source: Source, ids: list[Any]) -> tuple[list[dict[str, str] | None],
     versions: dict[str, int] = {}
     if source.held is not None and source.versions.texts is not None:
         about = _find_texts(source, wanted, [source.versions.texts])
-        versions = {str(document["_id"]): _text_version(source, document) for document in about}
-        rows = source.held.unchanged(list(versions), list(versions.values()), 1)
-        found = {key: source.held.texts[row] for key, row in zip(versions, rows.tolist(), strict=True) if row >= 0}
+        seen = {str(document["_id"]): _text_version(source, document) for document in about}
+        rows = dict(zip(seen, source.held.unchanged(list(seen), list(seen.values()), 1).tolist(), strict=True))
+        found = {key: source.held.texts[row] for key, row in rows.items() if row >= 0}
+        versions = {key: seen[key] for key in found}
         wanted = [document["_id"] for document in about if str(document["_id"]) not in found]
     paths = list(source.labels.values())
     documents = _find_texts(source, wanted, [*paths, *filter(None, [source.versions.texts])])

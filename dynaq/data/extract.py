@@ -93,7 +93,9 @@ def extract_snapshot(
     """
     try:
         with mongo_errors(), staged(out_root) as staging:
-            sources = _sources(database, mongo, extract, {} if fresh else held_by_latest(out_root))
+            fields: dict[Side, list[str]] = {"applicants": extract.applicant_fields, "jobs": extract.job_fields}
+            columns = {side: len(names) * extract.dimension for side, names in fields.items()}
+            sources = _sources(database, mongo, extract, {} if fresh else held_by_latest(out_root, columns))
             for source in sources:
                 _require_documents(source)
             tallies = {}

@@ -8,7 +8,7 @@ compared for equality, so that no clock has to be right.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import bson
 import numpy as np
 from numpy.typing import NDArray
 
+from dynaq.artifacts import set_aside
 from dynaq.data.manifest import SIDES, Side, versions_file
 from dynaq.data.snapshot import latest_snapshot, open_snapshot
 from dynaq.errors import ArtifactError
@@ -54,11 +55,19 @@ def version_of(values: list[Any], salt: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(bson.encode({"": values}), key=salt, digest_size=8).digest(), "little")
 
 
-def held_by_latest(out_root: Path) -> dict[Side, Held]:
-    """Each side of the most recent snapshot under a directory; none where there is none that can be used."""
+def held_by_latest(out_root: Path, columns: Mapping[Side, int]) -> dict[Side, Held]:
+    """Each side of the most recent snapshot under a directory, as far as its rows have so many columns.
+
+    Without a snapshot there is none. A damaged one is set aside, so that no damaged row lives on.
+    """
     try:
-        snapshot = open_snapshot(latest_snapshot(out_root), verify=True)  # a damaged row must not live on
+        path = latest_snapshot(out_root)
     except ArtifactError:
+        return {}
+    try:
+        snapshot = open_snapshot(path, verify=True)
+    except ArtifactError as error:
+        set_aside(path, out_root.parent, str(error))
         return {}
     held: dict[Side, Held] = {}
     for side in SIDES:
@@ -69,7 +78,7 @@ def held_by_latest(out_root: Path) -> dict[Side, Held]:
             if side == "applicants"
             else (snapshot.jobs, snapshot.job_ids, snapshot.job_texts)
         )
-        if versions.size == 2 * len(ids):
+        if versions.size == 2 * len(ids) and vectors.shape[1] == columns[side]:
             rows = {each: row for row, each in enumerate(ids)}
             held[side] = Held(rows, versions.reshape(-1, 2), vectors, texts)
     return held

@@ -43,14 +43,16 @@ class Journal:
         """
         group = secrets.token_hex(8)
         path = self._directory / f"{group}.bson"
+        aside = path.with_suffix(".new")
         labels = [as_document(record) for record in records]
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
-            aside = path.with_suffix(".new")
             # Not flushed: this is for a process that is killed, not for a machine.
             aside.write_bytes(bson.encode({"account": self._ledger.account, "spent": asdict(spent), "labels": labels}))
             aside.replace(path)
         except OSError as error:  # MongoDB is the better place anyway
+            with suppress(OSError):
+                aside.unlink(missing_ok=True)
             log.warning("paid labels cannot be kept in %s meanwhile: %s", self._directory, error.strerror)
         yield group
         with suppress(OSError):
@@ -67,13 +69,13 @@ class Journal:
             with suppress(FileNotFoundError):  # another process did it
                 try:
                     entry = bson.decode(path.read_bytes(), codec_options=_AWARE)
-                    spent = Spent(**entry["spent"])
+                    spent, labels = Spent(**entry["spent"]), entry["labels"]
                 except (InvalidBSON, KeyError, TypeError):  # the machine lost its power, or the disk rots
                     damaged = path.rename(path.with_suffix(".damaged"))
                     log.warning("paid labels that an interrupted run had left are damaged, and kept in %s", damaged)
                     continue
                 self._ledger.of(entry["account"]).add(spent, path.stem)
-                stored = len(entry["labels"]) - len(self._store.insert(entry["labels"]))
+                stored = len(labels) - len(self._store.insert(labels))
                 path.unlink()
                 if stored:
                     log.info("%d paid labels that an interrupted run had left are stored now", stored)

@@ -16,6 +16,7 @@ from itertools import chain, islice, pairwise, repeat, takewhile
 from typing import Any, TypeVar
 
 from bson import MinKey, ObjectId
+from pymongo.errors import OperationFailure
 
 from dynaq.config import ExtractConfig
 from dynaq.data.batch import Batch, Source, make_batch
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 
 _BATCHES_PER_RANGE = 2
 _SAMPLES_PER_RANGE = 20
+_IS_A_VIEW = 166  # CommandNotSupportedOnView, of the server
 
 
 @dataclass(frozen=True)
@@ -56,14 +58,15 @@ def read_batches(source: Source, extract: ExtractConfig) -> Generator[Batch]:
             " db.%s.createIndex({%s: 1, _id: 1}) makes extraction faster",
             *(source.embeddings.name, source.embeddings.name, source.id_field),
         )
-    if plan.index is None or ranges < 2 or extract.readers == 1:
+    cuts = [] if plan.index is None or ranges < 2 or extract.readers == 1 else _cuts(source, ranges)
+    if not cuts:
         stream = _stream(source, extract, plan)
         with closing(_ahead(repeat(partial(next, stream, None)), 1)) as batches:
             yield from takewhile(lambda batch: batch is not None, batches)
     else:
-        cuts = [None, *_cuts(source, ranges), None]
+        edges = [None, *cuts, None]
         calls: Iterator[Callable[[], list[Batch]]]
-        calls = (partial(list, _stream(source, extract, plan, *bounds)) for bounds in pairwise(cuts))
+        calls = (partial(list, _stream(source, extract, plan, *bounds)) for bounds in pairwise(edges))
         with closing(_ahead(calls, extract.readers)) as batches:
             yield from chain.from_iterable(batches)
 
@@ -71,7 +74,13 @@ def read_batches(source: Source, extract: ExtractConfig) -> Generator[Batch]:
 def _plan(source: Source) -> _Plan:
     """See which index there is, if any: one entry for each document, and none but in the order of read_batches."""
     order = [(source.id_field, 1), ("_id", 1)]
-    for name, index in source.embeddings.index_information().items():
+    try:
+        indexes = source.embeddings.index_information()
+    except OperationFailure as error:
+        if error.code != _IS_A_VIEW:
+            raise
+        indexes = {}
+    for name, index in indexes.items():
         ordered = index["key"] == order or (index["key"] == order[:1] and (index.get("unique") or name == "_id_"))
         if not ordered or any(map(index.get, ("sparse", "partialFilterExpression", "collation", "hidden"))):
             continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,13 +56,19 @@ def _mapped(directory: Path, side: Side, rows: NDArray[np.float32], d: int) -> T
     """Rows at unit scale, copied on write: the file behind them stays as it is."""
     path = directory / f"{side}_unit_scale.f32"
     if not path.exists():
-        with staged(directory) as aside, (written := aside / path.name).open("wb") as file:
-            for start in range(0, len(rows), _CHUNK):
-                file.write(unit_scale(rows[start : start + _CHUNK], d).numpy().tobytes())
-            file.flush()
-            flush(written)
-            written.replace(path)
+        with staged(directory) as aside, path.with_suffix(".lock").open("wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # gigabytes are written by one process, for all
+            if not path.exists():
+                _write(rows, d, aside / path.name)
+                (aside / path.name).replace(path)
     return torch.from_numpy(np.memmap(path, np.float32, "c", shape=rows.shape))
+
+
+def _write(rows: NDArray[np.float32], d: int, path: Path) -> None:
+    with path.open("wb") as file:
+        for start in range(0, len(rows), _CHUNK):
+            file.write(unit_scale(rows[start : start + _CHUNK], d).numpy().tobytes())
+    flush(path)
 
 
 def unit_scale(rows: NDArray[np.float32], d: int) -> Tensor:

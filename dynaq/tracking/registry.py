@@ -182,6 +182,14 @@ class Registry:
         self._point(CHAMPION, again.version)
         return again
 
+    def rolled_back(self, weights: str) -> Registered | None:
+        """A version with these weights that was champion until ``roll_back`` took the title from it, if any."""
+        with mlflow_errors():
+            same = [
+                v for v in self._client.search_model_versions(f"tags.weights = '{weights}'") if v.name == self._name
+            ]
+        return next((self._registered(each) for each in same if "rolled_back" in each.tags), None)
+
     def _create_version(self, run_id: str, tags: dict[str, str]) -> ModelVersion:
         try:
             self._client.create_registered_model(self._name)

@@ -128,6 +128,16 @@ def test_what_would_be_read_otherwise_is_read(market: Mongo, mongo_names: MongoC
     night()
     assert night(job_text={"name": "title"})[1] == 20
     night()
+    assert night(job_fields=["title"], cosine_pairs=[["hard_skills", "title"]])[1] == 20
+    night()
+    for field in ("hard_skill_embeddings", "job_title_embeddings", "tech_skills_vectors"):
+        for name in (mongo_names.collections.applicant_embeddings, mongo_names.collections.job_embeddings):
+            market[name].update_many({field: {"$type": "binData"}}, {"$set": {field: encode_vector(ROW[:4])}})
+    assert night(dimension=4)[1] == 0
+
+
+def test_versions_that_are_not_named_are_not_trusted(market: Mongo, mongo_names: MongoConfig, night: Night) -> None:
+    night()
     versions = mongo_names.versions.model_copy(update={"vectors": None})
     assert night(mongo=mongo_names.model_copy(update={"versions": versions}))[1] == 0
 
@@ -139,6 +149,7 @@ def test_a_damaged_snapshot_holds_nothing(market: Mongo, night: Night, name: str
     content[20] ^= 1
     (path / name).write_bytes(content)
     assert night()[1] == 0
+    assert list((path.parents[1] / "damaged").iterdir()) != []
 
 
 @pytest.mark.parametrize("kept", [None, 16])
@@ -147,3 +158,11 @@ def test_versions_that_are_lost_cost_time_only(market: Mongo, night: Night, kept
     file = path / "jobs_versions.u64"
     file.unlink() if kept is None else file.write_bytes(file.read_bytes()[:kept])
     assert night()[1] == 20
+
+
+def test_a_view_is_read_too(market: Mongo, mongo_names: MongoConfig, night: Night) -> None:
+    collections = mongo_names.collections
+    market.create_collection("open_jobs", viewOn=collections.job_embeddings, pipeline=[])
+    collections = collections.model_copy(update={"job_embeddings": "open_jobs"})
+    path, _ = night(mongo=mongo_names.model_copy(update={"collections": collections}))
+    assert open_snapshot(path).manifest.jobs == 11
