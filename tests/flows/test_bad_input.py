@@ -89,6 +89,7 @@ def test_a_server_that_does_not_answer_is_tried_again_and_never_named(
         (["--set", "agent.gamma=high"], "agent.gamma is 'high'"),
         (["--config", "nowhere.yaml"], "nowhere.yaml"),
         (["--set", "nonsense"], "KEY=VALUE"),
+        (["--set", "workdir=/dev/null/here"], "workdir /dev/null/here cannot be made: Not a directory"),
     ],
 )
 def test_the_command_line_says_it_in_one_line(arguments: list[str], expected: str) -> None:

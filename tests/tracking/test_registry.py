@@ -175,6 +175,9 @@ def test_two_promotions_and_two_roll_backs(config: Config, challenge: Challenge)
     assert champion_of(config).version == 2
     assert Registry(config).roll_back().version == 1
     assert aliases(config) == {"challenger": 3, "champion": 1}
+    again = challenge(config, 2, YES)
+    assert again.endswith(f"stays a challenger: its weights are those of version 3 of {name}, which was rolled back")
+    assert champion_of(config).version == 1
     assert ["rolled_back" in version.tags for version in versions(config)] == [False, True, True]
     fetched = fetch_champion.fn(config)
     assert fetched is not None
