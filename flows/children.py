@@ -102,7 +102,7 @@ class Child:
         try:
             self.start()
             self.wait_until_ready()
-        except BaseException:
+        except BaseException:  # Ctrl-C too: nobody else would stop it
             self.stop()
             raise
         return self

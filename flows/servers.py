@@ -36,10 +36,3 @@ def prefect_server(port: int, log: Path) -> Iterator[str]:
     """A Prefect server on a port (0: any free one); yields the address of its API."""
     with prefect_child(port or free_port(), log) as server:
         yield f"{server.address}/api"
-
-
-@contextmanager
-def mlflow_server(port: int, store: str, artifacts: Path, log: Path) -> Iterator[str]:
-    """MLflow's pages over a store; yields their address."""
-    with mlflow_child(port, store, artifacts, log) as server:
-        yield server.address

@@ -7,18 +7,20 @@ the groups of replies that were entered, and a label is a document with the ques
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import secrets
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import bson
 from bson.codec_options import CodecOptions
 from bson.errors import InvalidBSON
 
+from dynaq.data.claims import Claims
 from dynaq.data.labels import LabelRecord, LabelStore, as_document
 from dynaq.data.ledger import Ledger, Spent
 
@@ -28,11 +30,16 @@ _AWARE = CodecOptions[dict[str, Any]](tz_aware=True)
 
 
 class Journal:
-    """Of one account and one collection of labels; any number of processes may share the directory."""
+    """Of one account and one collection of labels; any number of processes may share the directory.
+
+    Attributes:
+        claims: what each of them is asking.
+    """
 
     def __init__(self, directory: Path, store: LabelStore, ledger: Ledger) -> None:
         """Neither reads nor writes yet."""
         self._directory, self._store, self._ledger = directory / store.name, store, ledger
+        self.claims = Claims(self._directory / "claims")
 
     @contextmanager
     def entry(self, spent: Spent, records: Sequence[LabelRecord]) -> Iterator[str]:
@@ -45,30 +52,36 @@ class Journal:
         path = self._directory / f"{group}.bson"
         aside = path.with_suffix(".new")
         labels = [as_document(record) for record in records]
-        try:
-            self._directory.mkdir(parents=True, exist_ok=True)
-            # Not flushed: this is for a process that is killed, not for a machine.
-            aside.write_bytes(bson.encode({"account": self._ledger.account, "spent": asdict(spent), "labels": labels}))
-            aside.replace(path)
-        except OSError as error:  # MongoDB is the better place anyway
+        with ExitStack() as ours:
+            try:
+                self._directory.mkdir(parents=True, exist_ok=True)
+                file = ours.enter_context(aside.open("wb"))
+                _is_ours(file)  # while we live
+                # Not flushed: this is for a process that is killed, not for a machine.
+                file.write(bson.encode({"account": self._ledger.account, "spent": asdict(spent), "labels": labels}))
+                file.flush()
+                aside.replace(path)
+            except OSError as error:  # MongoDB is the better place anyway
+                with suppress(OSError):
+                    aside.unlink(missing_ok=True)
+                log.warning("paid labels cannot be kept in %s meanwhile: %s", self._directory, error.strerror)
+            yield group
             with suppress(OSError):
-                aside.unlink(missing_ok=True)
-            log.warning("paid labels cannot be kept in %s meanwhile: %s", self._directory, error.strerror)
-        yield group
-        with suppress(OSError):
-            path.unlink()
+                path.unlink()
 
     def redo(self) -> None:
-        """Account for and store what others had to leave.
+        """Account for and store what others had to leave; what a living process is still about is left to it.
 
         Raises:
             InputError: MongoDB refuses.
             TransientError: MongoDB did not answer.
         """
         for path in self._directory.glob("*.bson"):
-            with suppress(FileNotFoundError):  # another process did it
+            with suppress(FileNotFoundError), path.open("rb+") as file:  # not found: another process did it
+                if not _is_ours(file):
+                    continue
                 try:
-                    entry = bson.decode(path.read_bytes(), codec_options=_AWARE)
+                    entry = bson.decode(file.read(), codec_options=_AWARE)
                     spent, labels = Spent(**entry["spent"]), entry["labels"]
                 except (InvalidBSON, KeyError, TypeError):  # the machine lost its power, or the disk rots
                     damaged = path.rename(path.with_suffix(".damaged"))
@@ -79,3 +92,14 @@ class Journal:
                 path.unlink()
                 if stored:
                     log.info("%d paid labels that an interrupted run had left are stored now", stored)
+
+
+def _is_ours(file: IO[bytes]) -> bool:
+    """Lock a file until it is closed or we are killed; False if another living process has it."""
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):  # what POSIX allows for "another has it"
+        return False
+    except OSError:
+        log.debug("no locks in this file system: what is done twice is done once")
+    return True

@@ -77,27 +77,21 @@ def held_out(
     return chosen
 
 
-def split_rows(snapshot: Snapshot, applicants_share: float, jobs_share: float, seed: int) -> Split:
+def stored_split(
+    snapshot: Snapshot, applicants_share: float, jobs_share: float, seed: int, workdir: Path, fresh: str | None = None
+) -> Split:
     """Split both sides of a snapshot; near-duplicates (`near_duplicates.groups`) lie on one side.
+
+    It is written once as workdir / splits / ``split-<key of all inputs>`` and read from there afterwards. Beside the
+    rows lies ``split.json``: how many rows, groups and held-out rows each side has, and its largest group.
 
     Args:
         snapshot: whose rows.
         applicants_share: probability of a group of applicants to be held out, between 0 and 1.
         jobs_share: the same for jobs.
         seed: key of the hash.
-
-    Raises:
-        InputError: a side has nothing held out, or nothing left to train on.
-    """
-    return _counted_split(snapshot, applicants_share, jobs_share, seed)[0]
-
-
-def stored_split(
-    snapshot: Snapshot, applicants_share: float, jobs_share: float, seed: int, workdir: Path, fresh: str | None = None
-) -> Split:
-    """The same split, written once as workdir / splits / ``split-<key of all inputs>`` and read from there afterwards.
-
-    Beside the rows lies ``split.json``: how many rows, groups and held-out rows each side has, and its largest group.
+        workdir: where it is kept.
+        fresh: part of the key; a new one computes the split anew.
 
     Raises:
         InputError: a side has nothing held out, or nothing left to train on.
@@ -112,7 +106,7 @@ def stored_split(
     )
     target = workdir / "splits" / f"split-{key}"
     if not finished(target, workdir):
-        split, counts = _counted_split(snapshot, applicants_share, jobs_share, seed)
+        split, counts = _split(snapshot, applicants_share, jobs_share, seed)
         with publish(target) as directory:
             np.savez(directory / _ROWS, **vars(split))
             (directory / _COUNTS).write_text(json.dumps(counts, indent=2))
@@ -120,7 +114,7 @@ def stored_split(
         return Split(**rows)
 
 
-def _counted_split(
+def _split(
     snapshot: Snapshot, applicants_share: float, jobs_share: float, seed: int
 ) -> tuple[Split, dict[Side, dict[str, int]]]:
     of_applicants = near_duplicates.groups(snapshot.applicants, snapshot.applicant_texts)

@@ -55,7 +55,7 @@ class Labeller:
         self.provenance = client.endpoint.provenance
         self._store, self._client, self._config = store, client, config
         self._budget, self._journal = budget, journal
-        self._revisions: list[str] | None = None  # whose labels count; none yet: the first reply decides
+        self._revisions: list[str] = []  # whose labels count; none yet: the first reply decides
         self._labels: dict[LabelKey, Label] = {}
         self._cost: Counter[str] = Counter(
             calls_made=0, from_store=0, prompt_tokens=0, cached_tokens=0, completion_tokens=0
@@ -88,19 +88,36 @@ class Labeller:
         keys = [self._key(question) for question in questions]
         self._count_missing(_EMPTY_PROFILE for key in keys if key is None)
         unknown = {key: q for key, q in zip(keys, questions, strict=True) if key and key not in self._labels}
-        recalled = self._recall(unknown)
-        self._cost["from_store"] += recalled
-        self._outcomes.extend([None] * recalled)
+        self._take_stored(unknown)
         # An applicant's jobs one after the other: the provider's prefix cache serves them.
         missing = sorted(unknown.keys() - self._labels.keys(), key=lambda key: (key.applicant_hash, key.job_hash))
         if missing and self._config.replay_only:
             self._miss(unknown[missing[0]], len(missing))
-        elif missing:
-            self._recall(self._ask(missing, [unknown[key] for key in missing]))
+            missing = []
+        while missing:
+            missing = self._ask_or_wait(missing, unknown)
         # Of the last questions, and of all of these: what is stored comes first, what fails for ever last.
         self._outcomes = self._outcomes[-max(_WINDOW, len(questions)) :]
         self._stop_if_too_many_are_missing()
         return [self._labels.get(key) if key is not None else None for key in keys]
+
+    def _take_stored(self, keys: Iterable[LabelKey]) -> None:
+        recalled = self._recall(keys)
+        self._cost["from_store"] += recalled
+        self._outcomes.extend([None] * recalled)
+
+    def _ask_or_wait(self, keys: list[LabelKey], questions: dict[LabelKey, Question]) -> list[LabelKey]:
+        """Ask what no other process is asking; returns what others were asking, once they are through."""
+        with self._journal.claims.hold(keys) as mine:
+            self._journal.redo()  # what a killed process had been answered
+            self._take_stored(mine)  # what others have been answered since we looked
+            missing = [key for key in mine if key not in self._labels]
+            if missing:
+                self._recall(self._ask(missing, [questions[key] for key in missing]))
+        theirs = sorted(set(keys) - set(mine))
+        if theirs:
+            self._journal.claims.wait(theirs)
+        return theirs
 
     def _key(self, question: Question) -> LabelKey | None:
         """The key but for the revision, which only a reply can tell."""
@@ -135,7 +152,7 @@ class Labeller:
 
     def _accepted(self, keys: Sequence[LabelKey]) -> list[str]:
         """The revisions whose labels count."""
-        if self._revisions is None and keys:
+        if keys and (not self._revisions or self._config.revision == _ANY):  # another process may know by now
             named = self._config.revision
             stored = self._store.revisions(keys[0])
             if named is None and len(stored) > 1:
@@ -143,8 +160,8 @@ class Labeller:
                     f"stored labels of {self.provenance} are of {' and '.join(stored)}: set llm.revision to one of"
                     f" them, or to {_ANY}"
                 )
-            self._revisions = [named] if named not in (None, _ANY) else stored
-        return self._revisions or []
+            self._revisions = stored if named in (None, _ANY) else [named]
+        return self._revisions
 
     def _miss(self, question: Question, count: int) -> None:
         """Where nobody may be asked: some that are not stored were missing in the first run too."""
@@ -199,9 +216,7 @@ class Labeller:
                 " again; labels already paid for are stored"
             )
         served = {reply.model for reply in replies if isinstance(reply, Answer)}
-        if self._config.revision == _ANY:
-            self._revisions = sorted({*(self._revisions or []), *served})
-        elif served:
+        if served and self._config.revision != _ANY:
             self._revisions = self._revisions or sorted(served)[:1]
             if others := sorted(served - set(self._revisions)):
                 raise LabelError(

@@ -18,10 +18,11 @@ from dynaq.artifacts import publish
 from dynaq.config_file import load_config
 from dynaq.data.connection import durable, open_database
 from dynaq.errors import ArtifactError, InputError, TransientError
-from dynaq.tracking.checkpoint import CheckpointManifest, load_checkpoint, save_checkpoint
+from dynaq.tracking.checkpoint import load_checkpoint, save_checkpoint
 from dynaq.tracking.mlflow_tracker import RunRecord
 from dynaq.tracking.progress import Progress
 from dynaq.tracking.spool import put, waiting
+from tests.checkpoints import a_manifest
 from tests.data.conftest import Extraction, Fill
 from tests.paths import BASE_CONFIG
 
@@ -43,19 +44,7 @@ def no_room(bytes_a_file: int) -> Iterator[None]:
 
 
 def save_weights(target: Path) -> Path:
-    manifest = CheckpointManifest(
-        stage="pretrain",
-        agent="cosine",
-        gamma=0.3,
-        seed=0,
-        snapshot="5" * 64,
-        rewards=["cosine"],
-        labels=0,
-        cost={},
-        gradient_steps=1,
-        config={},
-    )
-    return save_checkpoint(target, {"q": torch.ones(100_000)}, manifest, {})
+    return save_checkpoint(target, {"q": torch.ones(100_000)}, a_manifest(), {})
 
 
 def save_archive(target: Path) -> Path:

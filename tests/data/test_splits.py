@@ -12,7 +12,7 @@ import pytest
 
 from dynaq.data.near_duplicates import groups
 from dynaq.data.snapshot import Snapshot
-from dynaq.data.splits import Split, held_out, split_rows, stored_split
+from dynaq.data.splits import Split, held_out, stored_split
 from dynaq.errors import InputError
 
 IDS = [f"applicant-{number}" for number in range(2000)]
@@ -83,8 +83,8 @@ def with_copies(small_snapshot: Snapshot) -> Snapshot:
     return replace(small_snapshot, jobs=jobs)
 
 
-def test_both_sides_are_split_and_copies_stay_together(with_copies: Snapshot) -> None:
-    split = split_rows(with_copies, 0.3, 0.4, seed=0)
+def test_both_sides_are_split_and_copies_stay_together(with_copies: Snapshot, tmp_path: Path) -> None:
+    split = stored_split(with_copies, 0.3, 0.4, 0, tmp_path)
     for training, aside, rows in (
         (split.training_applicants, split.held_out_applicants, 60),
         (split.training_jobs, split.held_out_jobs, 80),
@@ -103,19 +103,18 @@ def rows_of(split: Split) -> list[list[int]]:
 
 
 def test_a_split_is_written_once_and_read_back(with_copies: Snapshot, tmp_path: Path) -> None:
-    computed = split_rows(with_copies, 0.3, 0.4, seed=0)
     first = stored_split(with_copies, 0.3, 0.4, 0, tmp_path)
     (path,) = (tmp_path / "splits").iterdir()
     written = (path / "rows.npz").stat()
     second = stored_split(with_copies, 0.3, 0.4, 0, tmp_path)
-    assert rows_of(first) == rows_of(second) == rows_of(computed)
+    assert rows_of(first) == rows_of(second)
     assert (path / "rows.npz").stat() == written
     numbers = groups(with_copies.jobs, with_copies.job_texts)
     assert json.loads((path / "split.json").read_text())["jobs"] == {
         "rows": 80,
         "groups": numbers.max() + 1,
         "largest_group": np.bincount(numbers).max(),
-        "held_out": len(computed.held_out_jobs),
+        "held_out": len(first.held_out_jobs),
     }
     assert numbers.max() + 1 <= 40
 

@@ -13,12 +13,13 @@ import torch
 from dynaq.config_file import load_config
 from dynaq.errors import ArtifactError
 from dynaq.evaluation.champion import Decision
-from dynaq.tracking.checkpoint import CheckpointManifest, save_checkpoint
+from dynaq.tracking.checkpoint import save_checkpoint
 from dynaq.tracking.mlflow_tracker import RunRecord
 from dynaq.tracking.registry import Registry
 from dynaq.tracking.spool import put
 from flows.rollback import rollback
 from tasks.champion import crown, fetch_champion
+from tests.checkpoints import a_manifest
 from tests.paths import BASE_CONFIG, ROOT
 
 
@@ -26,19 +27,7 @@ from tests.paths import BASE_CONFIG, ROOT
 def test_one_command_takes_the_champion_back(prefect_api: str, tmp_path: Path) -> None:
     config = load_config(BASE_CONFIG, {"workdir": str(tmp_path)})
     for seed in range(2):
-        manifest = CheckpointManifest(
-            stage="pretrain",
-            agent="cosine",
-            gamma=0.3,
-            seed=seed,
-            snapshot="5" * 64,
-            rewards=["cosine"],
-            labels=0,
-            cost={},
-            gradient_steps=1,
-            config={},
-        )
-        path = save_checkpoint(tmp_path / f"checkpoint-{seed}", {"q": torch.zeros(1)}, manifest, {})
+        path = save_checkpoint(tmp_path / f"checkpoint-{seed}", {"q": torch.zeros(1)}, a_manifest(seed=seed), {})
         run = RunRecord(
             key=f"night-{seed}/cosine", name="cosine", started=1, artifacts={"checkpoint": path}, version={}
         )

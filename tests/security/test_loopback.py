@@ -15,7 +15,7 @@ from dynaq.config_file import load_config
 from dynaq.llm.rule_sim.process import rule_sim_server
 from flows.children import free_port
 from flows.fan_out import _runner
-from flows.servers import mlflow_server
+from flows.servers import mlflow_child
 from tests.paths import BASE_CONFIG
 
 
@@ -34,8 +34,8 @@ def addresses(server: str | None = None) -> set[str]:
 def test_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HOST", "0.0.0.0")  # what MLflow would read if it were not told
     store = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    with mlflow_server(free_port(), store, tmp_path / "artifacts", tmp_path / "mlflow.log") as url:
-        assert addresses(url) == {"127.0.0.1"}
+    with mlflow_child(free_port(), store, tmp_path / "artifacts", tmp_path / "mlflow.log") as child:
+        assert addresses(child.address) == {"127.0.0.1"}
 
 
 def test_the_stand_in() -> None:

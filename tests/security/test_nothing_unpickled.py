@@ -20,8 +20,9 @@ from dynaq.config_file import load_config
 from dynaq.data.snapshot import Snapshot
 from dynaq.errors import ArtifactError
 from dynaq.evaluation.online import read_online
-from dynaq.tracking.checkpoint import CheckpointManifest, load_checkpoint, save_checkpoint
+from dynaq.tracking.checkpoint import load_checkpoint, save_checkpoint
 from dynaq.tracking.progress import Progress
+from tests.checkpoints import a_manifest
 from tests.paths import BASE_CONFIG, ROOT
 
 EXECUTES = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
@@ -65,18 +66,7 @@ def test_no_source_reads_what_executes() -> None:
 
 
 def test_weights_that_are_a_pickle(tmp_path: Path, payload: Payload) -> None:
-    manifest = CheckpointManifest(
-        stage="pretrain",
-        agent="cosine",
-        gamma=0.0,
-        seed=0,
-        snapshot="",
-        rewards=[],
-        labels=0,
-        cost={},
-        gradient_steps=0,
-        config={},
-    )
+    manifest = a_manifest()
     path = save_checkpoint(tmp_path / "checkpoint", {"q": torch.zeros(1)}, manifest, {})
     torch.save(payload, path / "weights.safetensors")
     stamp = hashlib.sha256((path / "weights.safetensors").read_bytes()).hexdigest()

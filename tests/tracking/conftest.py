@@ -9,7 +9,7 @@ import pytest
 from mlflow import MlflowClient
 
 from flows.children import free_port
-from flows.servers import mlflow_server
+from flows.servers import mlflow_child
 
 
 @pytest.fixture(scope="session")
@@ -24,5 +24,5 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(home: Path) -> Iterator[str]:
     """A real MLflow server over the same store."""
     store = f"sqlite:///{home / 'mlflow.db'}"
-    with mlflow_server(free_port(), store, home / "served", home / "mlflow.log") as address:
-        yield address
+    with mlflow_child(free_port(), store, home / "served", home / "mlflow.log") as child:
+        yield child.address

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,9 @@ from torch import Tensor
 
 from dynaq.artifacts import code_version, publish
 from dynaq.errors import ArtifactError
-from dynaq.tracking.checkpoint import CheckpointManifest, load_checkpoint, read_manifest, save_checkpoint
+from dynaq.tracking.checkpoint import load_checkpoint, read_manifest, save_checkpoint
+from tests.checkpoints import SNAPSHOT, a_manifest
 
-SNAPSHOT = "5" * 64
 CURVES: dict[str, list[float | None]] = {"reward": [0.1, None, 1 / 3], "q_loss": []}
 
 
@@ -30,20 +31,17 @@ def tensors() -> dict[str, Tensor]:
     }
 
 
-def manifest(**changes: Any) -> CheckpointManifest:
-    given: dict[str, Any] = {
-        "stage": "finetune",
-        "agent": "hybrid",
-        "gamma": 0.3,
-        "seed": 2,
-        "snapshot": SNAPSHOT,
-        "rewards": ["cosine", "llm:rule-sim-v1"],
-        "labels": 512,
-        "cost": {"calls": 500, "stored": 12},
-        "gradient_steps": 4_000,
-        "config": {"agent": {"gamma": 0.3, "hidden": [8]}},
-    }
-    return CheckpointManifest(**given | changes)
+manifest = partial(
+    a_manifest,
+    stage="finetune",
+    agent="hybrid",
+    seed=2,
+    rewards=["cosine", "llm:rule-sim-v1"],
+    labels=512,
+    cost={"calls": 500, "stored": 12},
+    gradient_steps=4_000,
+    config={"agent": {"gamma": 0.3, "hidden": [8]}},
+)
 
 
 @pytest.fixture

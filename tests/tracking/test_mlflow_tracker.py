@@ -16,7 +16,7 @@ from dynaq.config import Config
 from dynaq.config_file import load_config
 from dynaq.errors import ConfigError, TransientError
 from dynaq.tracking.mlflow_tracker import RunRecord, Tracker, flat_params, tracking_uri
-from flows.servers import mlflow_server
+from flows.servers import mlflow_child
 from tests.paths import BASE_CONFIG, ROOT
 
 STARTED = 1_800_000_000_000  # milliseconds
@@ -141,8 +141,8 @@ def test_a_deleted_experiment_is_not_written_to(night: tuple[Run, list[Run]], wo
 @pytest.fixture(scope="module")
 def server(night: tuple[Run, list[Run]], local: Config, workdir: Path) -> Iterator[str]:
     """A real MLflow server over the same store."""
-    with mlflow_server(free_port(), tracking_uri(local), workdir / "served", workdir / "mlflow.log") as address:
-        yield address
+    with mlflow_child(free_port(), tracking_uri(local), workdir / "served", workdir / "mlflow.log") as child:
+        yield child.address
 
 
 def free_port() -> int:

@@ -16,15 +16,15 @@ from dynaq.config import Config
 from dynaq.config_file import load_config
 from dynaq.errors import ArtifactError, ConfigError, TransientError
 from dynaq.evaluation.champion import Decision
-from dynaq.tracking.checkpoint import CheckpointManifest, load_checkpoint, read_manifest, save_checkpoint
+from dynaq.tracking.checkpoint import load_checkpoint, read_manifest, save_checkpoint
 from dynaq.tracking.mlflow_tracker import RunRecord, Tracker, tracking_uri
 from dynaq.tracking.registry import Registered, Registry
 from dynaq.tracking.spool import put
 from flows.children import free_port
 from tasks.champion import crown, fetch_champion, roll_back
+from tests.checkpoints import SNAPSHOT, a_manifest
 from tests.paths import BASE_CONFIG
 
-SNAPSHOT = "5" * 64
 LogRun = Callable[[Config, int], str]
 Challenge = Callable[[Config, int, Decision], str]
 YES, NO = Decision(True, "far ahead"), Decision(False, "not far enough ahead")
@@ -51,21 +51,9 @@ def configured(workdir: Path, experiment: str, uri: str) -> Config:
 
 
 def checkpoint(directory: Path, seed: int) -> Path:
-    manifest = CheckpointManifest(
-        stage="finetune",
-        agent="hybrid",
-        gamma=0.3,
-        seed=seed,
-        snapshot=SNAPSHOT,
-        rewards=["cosine"],
-        labels=50,
-        cost={},
-        gradient_steps=7,
-        config={},
-    )
-    return save_checkpoint(
-        directory / f"seed-{seed}", {"q": torch.full((3,), float(seed))}, manifest, {"reward": [0.5]}
-    )
+    manifest = a_manifest(stage="finetune", agent="hybrid", seed=seed, labels=50, gradient_steps=7)
+    tensors = {"q": torch.full((3,), float(seed))}
+    return save_checkpoint(directory / f"seed-{seed}", tensors, manifest, {"reward": [0.5]})
 
 
 @pytest.fixture

@@ -15,13 +15,14 @@ from dynaq.config import Config
 from dynaq.config_file import load_config
 from dynaq.errors import TransientError
 from dynaq.evaluation.champion import Decision
-from dynaq.tracking.checkpoint import CheckpointManifest, load_checkpoint, save_checkpoint
+from dynaq.tracking.checkpoint import load_checkpoint, save_checkpoint
 from dynaq.tracking.mlflow_tracker import RunRecord
 from dynaq.tracking.registry import Registry
 from dynaq.tracking.retention import prune
 from dynaq.tracking.spool import put
 from flows.children import free_port
 from tasks.champion import crown, fetch_champion
+from tests.checkpoints import a_manifest
 from tests.paths import BASE_CONFIG
 
 DAY, NOW = 24 * 3600, time.time()
@@ -110,18 +111,7 @@ def test_what_a_kill_left_half_deleted_goes_with_the_next_sweep(config: Config) 
 
 def test_champion_and_challenger_keep_what_they_need(config: Config) -> None:
     for seed, decision in ((0, True), (1, True), (2, False)):  # deposed, champion, challenger
-        manifest = CheckpointManifest(
-            stage="pretrain",
-            agent="cosine",
-            gamma=0.3,
-            seed=seed,
-            snapshot=str(seed) * 64,
-            rewards=["cosine"],
-            labels=0,
-            cost={},
-            gradient_steps=1,
-            config={},
-        )
+        manifest = a_manifest(seed=seed, snapshot=str(seed) * 64)
         target = config.work_path / "checkpoints" / f"seed-{seed}"
         save_checkpoint(target, {"q": torch.full((2,), float(seed))}, manifest, {})
         met = fetch_champion.fn(config)
