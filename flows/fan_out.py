@@ -28,15 +28,16 @@ def fan_out(
     """Run a task once for each set of arguments, ``processes`` of them at a time.
 
     All are run to their end before the first error is raised, so that what has finished is there for the next try.
-    ``account`` says what has been spent; it is asked each second and shown beside the bar.
+    ``account`` says what has been spent; it is shown beside the bar.
     """
     if not calls:
         return {}
+    every_s = 1 if sys.stderr.isatty() else 30  # in a log each word of the bar is a line
     with _runner(config, len(calls)) as runner:
         futures = {key: runner.submit(task, arguments) for key, arguments in calls.items()}
         with (
-            tqdm(desc=task.name, total=len(futures), unit=" arms", file=sys.stderr, mininterval=1) as bar,
-            _told_each_second(bar, account),
+            tqdm(desc=task.name, total=len(futures), unit=" arms", file=sys.stderr, mininterval=every_s) as bar,
+            _told(bar, account, every_s),
         ):
             for _ in as_completed(list(futures.values())):
                 bar.update()
@@ -69,7 +70,7 @@ def _runner(config: Config, calls: int) -> TaskRunner[Any]:
 
 
 @contextmanager
-def _told_each_second(bar: tqdm[Any], account: Callable[[], str] | None) -> Iterator[None]:
+def _told(bar: tqdm[Any], account: Callable[[], str] | None, every_s: float) -> Iterator[None]:
     """Show what has been spent beside a bar, up to its last word."""
     if account is None:
         yield
@@ -81,7 +82,7 @@ def _told_each_second(bar: tqdm[Any], account: Callable[[], str] | None) -> Iter
             bar.set_postfix_str(account())
 
     def keep_telling() -> None:
-        while not over.wait(1):
+        while not over.wait(every_s):
             tell()
 
     teller = threading.Thread(target=keep_telling, daemon=True)

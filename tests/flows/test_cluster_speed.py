@@ -14,7 +14,7 @@ import pytest
 
 from tests.paths import ROOT
 
-SEEDS = 3
+SEEDS = 8
 RUNNERS: dict[str, dict[str, object]] = {
     "one process": {"processes": 1},
     "one worker": {"processes": 1, "dask": "local"},
