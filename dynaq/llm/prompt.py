@@ -138,13 +138,19 @@ def build_prompt(
     Returns:
         None where the applicant or the job has no text at all: a missing profile is never invented.
     """
-    shown_applicant = _lines(applicant, max_field_chars, defended)
-    shown_job = _lines(job, max_field_chars, defended)
-    return Prompt(shown_applicant, shown_job, defended) if shown_applicant and shown_job else None
+    return prompt_of(shown(applicant, max_field_chars, defended), shown(job, max_field_chars, defended), defended)
 
 
-def _lines(fields: Mapping[str, str], max_field_chars: int, defended: bool) -> str:
-    """A cleaned text is one line, so that none can forge a field."""
+def prompt_of(applicant: str, job: str, defended: bool = True) -> Prompt | None:
+    """The same of what ``shown`` returned for each."""
+    return Prompt(applicant, job, defended) if applicant and job else None
+
+
+def shown(fields: Mapping[str, str], max_field_chars: int, defended: bool = True) -> str:
+    """What is shown of an applicant or a job; empty where there is nothing.
+
+    A cleaned text is one line, so that none can forge a field.
+    """
     # Text that is no Unicode could not be sent; cleaning drops it anyway.
     clean = plain if defended else lambda text: text.encode(errors="replace").decode()
     texts = {label: clean(text)[:max_field_chars].rstrip() for label, text in fields.items()}

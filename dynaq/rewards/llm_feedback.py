@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -11,10 +12,14 @@ from torch import Tensor
 from dynaq.config import LLMConfig
 from dynaq.data.snapshot import Snapshot
 from dynaq.llm.label import ACTIONS, Label, expected_reward
-from dynaq.llm.prompt import build_prompt
+from dynaq.llm.prompt import prompt_of, shown
 from dynaq.rewards.labeller import Labeller, Question
 
 _Pair = tuple[int, int]
+
+_KEPT = (
+    4096  # texts of a side: agents ask about the same applicants and jobs again, and cleaning takes longer than asking
+)
 
 
 def reward_name(provenance: str) -> str:
@@ -35,6 +40,9 @@ class LLMFeedback:
         self.name = reward_name(labeller.provenance)
         self.classes = (config.values.apply, config.values.save, config.values.ignore)
         self._snapshot, self._labeller, self._config = snapshot, labeller, config
+        limit = config.max_field_chars
+        self._applicant = lru_cache(_KEPT)(lambda row: shown(snapshot.applicant_texts[row], limit))
+        self._job = lru_cache(_KEPT)(lambda row: shown(snapshot.job_texts[row], limit))
 
     @property
     def labels_used(self) -> int:
@@ -60,11 +68,10 @@ class LLMFeedback:
 
     def _question(self, pair: _Pair, sample: int) -> Question:
         applicant, job = pair
-        texts = self._snapshot.applicant_texts[applicant], self._snapshot.job_texts[job]
         return Question(
             self._snapshot.applicant_ids[applicant],
             self._snapshot.job_ids[job],
-            build_prompt(*texts, self._config.max_field_chars),
+            prompt_of(self._applicant(applicant), self._job(job)),
             sample,
         )
 
