@@ -59,9 +59,7 @@ def _runner(config: Config, calls: int) -> TaskRunner[Any]:
     if config.dask != "local":
         return DaskTaskRunner(address=config.dask)
     # Dask has glibc give each array that is freed back to the system: a third of training then went into new pages.
-    environment = dask.config.get("distributed.nanny.pre-spawn-environ")
-    kept = {name: value for name, value in environment.items() if name != "MALLOC_TRIM_THRESHOLD_"}
-    dask.config.set({"distributed.nanny.pre-spawn-environ": kept})
+    dask.config.set({"distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None})
     # One thread a worker: what is fanned out computes, and seeds torch's generator.
     return DaskTaskRunner(
         cluster_class="distributed.LocalCluster",

@@ -1,7 +1,8 @@
 """Who is asking what: of the processes of one ``workdir`` only one pays for an answer, and the others wait for it.
 
-A claim is a POSIX record lock: the kernel takes it back when its process ends, however it ends. Threads of one process
-do not exclude each other.
+A claim is a POSIX record lock: the kernel takes it back when its process ends, however it ends (over NFS, when the
+server learns of it). It is for processes with one thread that labels: threads do not exclude each other, and the first
+that is through gives back what all of them hold.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import fcntl
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from io import FileIO
 from pathlib import Path
 
@@ -31,36 +32,33 @@ class Claims:
 
         All of them where the file system has no locks, which is said: two processes may then pay for one answer.
         """
-        if not self._works:
-            yield list(keys)
-            return
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            file = self._open()
-        except OSError as error:
-            yield self._without(keys, error)
-            return
-        with file:  # closing it gives back what is claimed
-            try:
-                claimed = [key for key in keys if _claim(file, key)]
-            except OSError as error:
-                claimed = self._without(keys, error)
+        with ExitStack() as held:  # closing the file gives back what is claimed
+            claimed = list(keys)
+            if self._works:
+                try:
+                    self._path.parent.mkdir(parents=True, exist_ok=True)
+                    file = held.enter_context(self._open())
+                    claimed = [key for key in keys if _claim(file, key)]
+                except OSError as error:
+                    self._give_up(error)
             yield claimed
 
     def wait(self, keys: Iterable[LabelKey]) -> None:
         """Until no other process is asking any of them. Holds nothing meanwhile, so that no two wait for each other."""
-        with self._open() as file:
-            for key in keys:
-                fcntl.lockf(file, fcntl.LOCK_EX, 1, _byte(key))
-                fcntl.lockf(file, fcntl.LOCK_UN, 1, _byte(key))
+        try:
+            with self._open() as file:
+                for key in keys:
+                    fcntl.lockf(file, fcntl.LOCK_EX, 1, _byte(key))
+                    fcntl.lockf(file, fcntl.LOCK_UN, 1, _byte(key))
+        except OSError as error:
+            self._give_up(error)
 
     def _open(self) -> FileIO:
         return FileIO(self._path, "w")
 
-    def _without(self, keys: Sequence[LabelKey], error: OSError) -> list[LabelKey]:
+    def _give_up(self, error: OSError) -> None:
         log.warning("%s cannot be locked (%s): processes may pay twice for an answer", self._path, error.strerror)
         self._works = False
-        return list(keys)
 
 
 def _claim(file: FileIO, key: LabelKey) -> bool:

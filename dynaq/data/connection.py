@@ -14,7 +14,7 @@ from urllib.parse import unquote_plus
 
 from bson.errors import BSONError
 from dns.exception import DNSException
-from pymongo import MongoClient
+from pymongo import MongoClient, ReadPreference
 from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import (
@@ -87,8 +87,9 @@ def open_database(config: MongoConfig, workdir: Path) -> Iterator[MongoDatabase]
 
 
 def durable(collection: Collection[dict[str, Any]]) -> Collection[dict[str, Any]]:
-    """The same collection, whose writes wait for a majority's disks: for what was paid for or learned."""
-    return collection.with_options(write_concern=WriteConcern(w="majority", j=True))
+    """The same collection, whose writes wait for a majority's disks and whose reads see them: for what was paid for."""
+    written = WriteConcern(w="majority", j=True)
+    return collection.with_options(write_concern=written, read_preference=ReadPreference.PRIMARY)
 
 
 def only_duplicates(error: BulkWriteError) -> bool:

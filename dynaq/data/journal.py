@@ -7,12 +7,15 @@ the groups of replies that were entered, and a label is a document with the ques
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
+import os
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
+from io import FileIO
 from pathlib import Path
 from typing import IO, Any
 
@@ -52,14 +55,15 @@ class Journal:
         path = self._directory / f"{group}.bson"
         aside = path.with_suffix(".new")
         labels = [as_document(record) for record in records]
+        entry = bson.encode({"account": self._ledger.account, "spent": asdict(spent), "labels": labels})
         with ExitStack() as ours:
             try:
                 self._directory.mkdir(parents=True, exist_ok=True)
-                file = ours.enter_context(aside.open("wb"))
-                _is_ours(file)  # while we live
-                # Not flushed: this is for a process that is killed, not for a machine.
-                file.write(bson.encode({"account": self._ledger.account, "spent": asdict(spent), "labels": labels}))
-                file.flush()
+                file = ours.enter_context(FileIO(aside, "w"))
+                _lock(file, fcntl.LOCK_EX)  # as long as we live and are about it
+                # Not flushed to the disk: this is for a process that is killed, not for a machine.
+                if file.write(entry) < len(entry):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 aside.replace(path)
             except OSError as error:  # MongoDB is the better place anyway
                 with suppress(OSError):
@@ -70,36 +74,36 @@ class Journal:
                 path.unlink()
 
     def redo(self) -> None:
-        """Account for and store what others had to leave; what a living process is still about is left to it.
+        """Account for and store what others had to leave; what a living process is about is waited for.
 
         Raises:
             InputError: MongoDB refuses.
             TransientError: MongoDB did not answer.
         """
         for path in self._directory.glob("*.bson"):
-            with suppress(FileNotFoundError), path.open("rb+") as file:  # not found: another process did it
-                if not _is_ours(file):
-                    continue
-                try:
-                    entry = bson.decode(file.read(), codec_options=_AWARE)
-                    spent, labels = Spent(**entry["spent"]), entry["labels"]
-                except (InvalidBSON, KeyError, TypeError):  # the machine lost its power, or the disk rots
-                    damaged = path.rename(path.with_suffix(".damaged"))
-                    log.warning("paid labels that an interrupted run had left are damaged, and kept in %s", damaged)
-                    continue
-                self._ledger.of(entry["account"]).add(spent, path.stem)
-                stored = len(labels) - len(self._store.insert(labels))
-                path.unlink()
-                if stored:
-                    log.info("%d paid labels that an interrupted run had left are stored now", stored)
+            with suppress(FileNotFoundError), path.open("rb") as file:  # not found: another process did it
+                _lock(file, fcntl.LOCK_SH)  # shared: whoever needs it may do it at once
+                if os.fstat(file.fileno()).st_nlink:
+                    self._redo(path, file.read())
+
+    def _redo(self, path: Path, content: bytes) -> None:
+        try:
+            entry = bson.decode(content, codec_options=_AWARE)
+            spent, labels = Spent(**entry["spent"]), entry["labels"]
+        except (InvalidBSON, KeyError, TypeError):  # the machine lost its power, or the disk rots
+            damaged = path.rename(path.with_suffix(".damaged"))
+            log.warning("paid labels that an interrupted run had left are damaged, and kept in %s", damaged)
+            return
+        self._ledger.of(entry["account"]).add(spent, path.stem)
+        stored = len(labels) - len(self._store.insert(labels))
+        path.unlink()
+        if stored:
+            log.info("%d paid labels that an interrupted run had left are stored now", stored)
 
 
-def _is_ours(file: IO[bytes]) -> bool:
-    """Lock a file until it is closed or we are killed; False if another living process has it."""
+def _lock(file: IO[bytes], kind: int) -> None:
+    """Wait for a lock, which is ours until the file is closed or we are killed."""
     try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):  # what POSIX allows for "another has it"
-        return False
-    except OSError:
-        log.debug("no locks in this file system: what is done twice is done once")
-    return True
+        fcntl.lockf(file, kind)
+    except OSError as error:  # what is done twice is done once
+        log.debug("no locks in this file system: %s", error.strerror)

@@ -91,6 +91,7 @@ class LabelStore:
         """The collection need not exist."""
         self._collection = durable(collection)
         self.name = collection.full_name
+        self._indexed = False
 
     def find(self, keys: Iterable[LabelKey]) -> dict[LabelKey, LabelRecord]:
         """The records of those keys that are stored.
@@ -117,7 +118,9 @@ class LabelStore:
         """
         alike = {name: getattr(key, name) for name in _FAMILY}
         with mongo_errors():
-            self._collection.create_index([(name, 1) for name in (*_FAMILY, "revision")])
+            if not self._indexed:
+                self._collection.create_index([(name, 1) for name in (*_FAMILY, "revision")])
+                self._indexed = True
             return sorted(self._collection.distinct("revision", alike))
 
     def put(self, records: Sequence[LabelRecord]) -> set[LabelKey]:

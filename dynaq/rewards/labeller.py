@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,9 +20,12 @@ from dynaq.llm.reply import Answer, Failure, Reply
 from dynaq.llm.server import QUOTA_USED_UP, may_pass
 from dynaq.rewards.budget import Budget, spent_on
 
+log = logging.getLogger(__name__)
+
 _EMPTY_PROFILE, _NOT_STORED = "empty profile", "not stored"
 _ANY = "any"  # llm.revision: labels of different revisions may mix
 _WINDOW, _FEWEST = 100, 20  # the missing share is taken over the last 100 questions or more, once there are 20
+_AT_ONCE = 1000  # claims of a process: the kernel looks for each in a list
 _SEVERAL = 5  # calls that fail together say something about the server, fewer about themselves
 
 
@@ -94,9 +98,9 @@ class Labeller:
         if missing and self._config.replay_only:
             self._miss(unknown[missing[0]], len(missing))
             missing = []
-        while missing:
-            missing = self._ask_or_wait(missing, unknown)
-        # Of the last questions, and of all of these: what is stored comes first, what fails for ever last.
+        while missing:  # what others are asking comes last
+            missing = missing[_AT_ONCE:] + self._ask_or_wait(missing[:_AT_ONCE], unknown)
+        # Of the last questions, and of all of these: what is stored comes first.
         self._outcomes = self._outcomes[-max(_WINDOW, len(questions)) :]
         self._stop_if_too_many_are_missing()
         return [self._labels.get(key) if key is not None else None for key in keys]
@@ -116,6 +120,7 @@ class Labeller:
                 self._recall(self._ask(missing, [questions[key] for key in missing]))
         theirs = sorted(set(keys) - set(mine))
         if theirs:
+            log.info("waiting for %d answers that another process is asking for", len(theirs))
             self._journal.claims.wait(theirs)
         return theirs
 

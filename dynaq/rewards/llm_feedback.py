@@ -17,9 +17,7 @@ from dynaq.rewards.labeller import Labeller, Question
 
 _Pair = tuple[int, int]
 
-_KEPT = (
-    4096  # texts of a side: agents ask about the same applicants and jobs again, and cleaning takes longer than asking
-)
+_KEPT = 4096  # cleaned texts of a side: agents ask about the same applicants and jobs again
 
 
 def reward_name(provenance: str) -> str:

@@ -238,7 +238,7 @@ def main() -> None:
         )
         llm.stop()
         equal, lost, number = 0, 0, 0
-        twice = undisturbed.account - len(undisturbed.labels)
+        twice = abs(undisturbed.account - len(undisturbed.labels))
         while number < options.kills:
             victim = VICTIMS[number % len(VICTIMS)]
             night, llm = begin(f"{number}-{victim}")
@@ -256,7 +256,7 @@ def main() -> None:
             labels = f"{llm.served()}, {found.account}, {len(found.labels)}" if found else ""
             equal += not other
             lost += llm.served() - found.account if found else 0
-            twice += found.account - len(found.labels) if found else 0
+            twice += abs(found.account - len(found.labels)) if found else 0
             words = "equal" if not other else f"differs in {', '.join(other)}: {night.workdir}"
             print(f"| {victim} | {struck_s:.0f} s | {took_s:.0f} s | {night.starts} | {words} | {labels} |", flush=True)
             llm.stop()

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import threading
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,7 +19,9 @@ from dynaq.data.journal import Journal
 from dynaq.data.labels import LabelStore, as_document
 from dynaq.data.ledger import Ledger, Spent
 from dynaq.errors import TransientError
+from tests.data.test_disk_full import no_room
 from tests.data.test_labels import KEY, record
+from tests.paths import ROOT
 
 SPENT = Spent(calls=2, labels=1, prompt_tokens=300, cached_tokens=200, completion_tokens=20)
 
@@ -84,3 +91,40 @@ def test_a_disk_that_cannot_be_written_stops_no_payment(
         ledger.add(SPENT, group)
     assert ledger.total() == SPENT
     assert "paid labels cannot be kept in" in caplog.text
+    caplog.clear()
+    with no_room(100), Journal(tmp_path, store, ledger).entry(SPENT, [record()]) as group:
+        ledger.add(SPENT, group)
+    assert ledger.total().labels == 2
+    assert "paid labels cannot be kept in" in caplog.text
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / "file"]
+
+
+WRITES = """
+import sys, time
+from pathlib import Path
+from tests.data.test_journal import SPENT, Journal, record
+
+class Named:
+    name, account = "test.llm_feedback", "tonight"
+
+with Journal(Path(sys.argv[1]), Named, Named).entry(SPENT, [record()]):
+    print("entered", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_who_needs_what_a_dying_process_was_answered_waits_for_its_end(
+    database: Database[dict[str, Any]], tmp_path: Path
+) -> None:
+    store, ledger = LabelStore(database["llm_feedback"]), Ledger(database["llm_spending"], "tonight")
+    (tmp_path / store.name).symlink_to(tmp_path / "test.llm_feedback")
+    command = [sys.executable, "-c", WRITES, str(tmp_path)]
+    with subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"entered\n"
+        threading.Timer(0.3, child.kill).start()
+        began = time.monotonic()
+        Journal(tmp_path, store, ledger).redo()
+        assert time.monotonic() - began > 0.2
+    assert ledger.total() == SPENT
+    assert store.find([KEY]) == {KEY: record()}
