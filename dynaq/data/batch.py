@@ -11,22 +11,18 @@ from typing import Any
 import bson
 import numpy as np
 from bson import Code, ObjectId
-from bson.raw_bson import DEFAULT_RAW_BSON_OPTIONS
 from numpy.typing import NDArray
 from pymongo.collection import Collection
-from pymongo.cursor import Cursor
+from pymongo.cursor import Cursor, RawBatchCursor
 
 from dynaq.config import Versions
+from dynaq.data.alike import Decoded, decode_batch
 from dynaq.data.fields import as_text, projection, value_at, values_at
 from dynaq.data.held import UNKNOWN, Held, version_of
 from dynaq.data.manifest import Side
 from dynaq.data.quarantine import Rejection
-from dynaq.data.raw_arrays import decode_documents
-from dynaq.data.vectors import decode_vectors
 
 Document = dict[str, Any]
-
-_DECODED_AT_ONCE = 200  # documents whose bytes stay in a processor's cache until they are rows
 
 
 @dataclass(frozen=True)
@@ -49,21 +45,17 @@ class Source:
     held: Held | None
 
     @cached_property
-    def arrays(self) -> bool:
-        """Whether vectors are arrays of numbers; the first document stands for all."""
-        first = self.embeddings.find_one({}, projection(self.vector_fields)) or {}
-        return any(isinstance(first.get(name), list) for name in self.vector_fields)
-
-    @cached_property
     def about(self) -> list[str]:
         """Fields of a vector document beside its vectors."""
         return [self.id_field, "encoder", "generated", *filter(None, [self.versions.vectors])]
 
-    def find(self, query: Document, whole: bool, **options: Any) -> Cursor[Any]:
-        """Vector documents, whole (undecoded if they hold arrays) or only what is about them."""
-        undecoded = self.embeddings.with_options(codec_options=DEFAULT_RAW_BSON_OPTIONS)
-        collection: Collection[Any] = undecoded if whole and self.arrays else self.embeddings
-        return collection.find(query, projection([*self.about, *(self.vector_fields if whole else [])]), **options)
+    def find(self, query: Document, **options: Any) -> RawBatchCursor[Any]:
+        """Whole vector documents, in raw batches."""
+        return self.embeddings.find_raw_batches(query, projection([*self.about, *self.vector_fields]), **options)
+
+    def find_about(self, **options: Any) -> Cursor[Document]:
+        """What is about each vector document."""
+        return self.embeddings.find({}, projection(self.about), **options)
 
     @cached_property
     def salt(self) -> bytes:
@@ -97,77 +89,62 @@ class Batch:
     rejected: dict[int, Rejection]
 
 
-def make_batch(source: Source, dimension: int, found: list[Any]) -> Batch:
+def make_batch(source: Source, dimension: int, found: bytes | list[Document]) -> Batch:
     """Decode vector documents, and read what belongs to them.
 
     Args:
         source: where they come from.
         dimension: the size D of a vector.
-        found: the documents, whole; of a source that holds some, only what is about them.
+        found: the documents, as MongoDB sends them; of a source that holds some, only what is about them.
     """
-    documents, held_rows = _complete(source, found)
-    rows = np.empty((len(documents), len(source.vector_fields) * dimension), dtype=np.float32)
-    if source.held is not None:
-        rows[held_rows >= 0] = source.held.vectors[held_rows[held_rows >= 0]]
-    read = np.flatnonzero(held_rows < 0).tolist()
-    shape = (len(documents), len(source.vector_fields), dimension)
-    problems = _decode(source, documents, read, rows.reshape(shape))
+    if isinstance(found, bytes):
+        whole = decode_batch(found, source.vector_fields, dimension, source.embeddings.codec_options)
+        read = len(whole.documents)
+    else:
+        whole, read = _with_held(source, dimension, found)
+    documents = whole.documents
     ids = values_at(documents, source.id_field)
     rejected: dict[int, Rejection] = {}
     for index, value in enumerate(ids):
         if reason := _id_problem(value):
             rejected[index] = Rejection(str(documents[index]["_id"]), source.id_field, reason)
             ids[index] = None
-        elif index in problems:
-            rejected[index] = Rejection(str(value), *problems[index])
+        elif index in whole.problems:
+            rejected[index] = Rejection(str(value), *whole.problems[index])
     texts, text_versions = _texts(source, ids)
     return Batch(
         ids=ids,
         encoders=[str(document.get("encoder", "unknown")) for document in documents],
         generated=[document.get("generated") is True for document in documents],
-        rows=rows,
+        rows=whole.rows.reshape(len(documents), -1),
         texts=texts,
         versions=np.array([_vector_versions(source, documents), text_versions], dtype=np.uint64).T,
-        read=len(read),
+        read=read,
         rejected=rejected,
     )
 
 
-def _complete(source: Source, found: list[Any]) -> tuple[list[Any], NDArray[np.intp]]:
-    """Documents, whole unless they are held, and the rows of those that are, -1 for all others."""
-    if source.held is None:
-        return found, np.full(len(found), -1)
-    rows = source.held.unchanged(values_at(found, source.id_field), _vector_versions(source, found), 0)
-    changed = [found[index]["_id"] for index in np.flatnonzero(rows < 0)]
-    query = source.find({"_id": {"$in": changed}}, whole=True, batch_size=len(changed) + 1) if changed else ()
-    whole = {_key(document): document for document in query}
-    documents = [found[index] if row >= 0 else whole.get(_key(found[index])) for index, row in enumerate(rows)]
-    there = [index for index, document in enumerate(documents) if document is not None]  # the others are gone since
-    return [documents[index] for index in there], rows[there]
+def _with_held(source: Source, dimension: int, found: list[Document]) -> tuple[Decoded, int]:
+    """Documents that are held, and the others read; and how many were read."""
+    assert source.held is not None
+    held = source.held.unchanged(values_at(found, source.id_field), _vector_versions(source, found), 0)
+    changed = [found[index]["_id"] for index in np.flatnonzero(held < 0)]
+    query = source.find({"_id": {"$in": changed}}, batch_size=len(changed) + 1) if changed else ()
+    read = decode_batch(b"".join(query), source.vector_fields, dimension, source.embeddings.codec_options)
+    place_of = {_key(document): place for place, document in enumerate(read.documents)}
+    places = [place_of.get(_key(document), -1) if row < 0 else -1 for document, row in zip(found, held, strict=True)]
+    there = [index for index, row in enumerate(held) if row >= 0 or places[index] >= 0]  # the others are gone since
+    unchanged = held[there] >= 0
+    rows = np.empty((len(there), *read.rows.shape[1:]), dtype=np.float32)
+    rows[unchanged] = source.held.vectors[held[there][unchanged]].reshape(-1, *read.rows.shape[1:])
+    rows[~unchanged] = read.rows[[place for place in places if place >= 0]]
+    documents = [found[index] if held[index] >= 0 else read.documents[places[index]] for index in there]
+    problems = {at: read.problems[places[index]] for at, index in enumerate(there) if places[index] in read.problems}
+    return Decoded(documents, rows, problems), len(read.documents)
 
 
-def _key(document: Any) -> bytes:
+def _key(document: Document) -> bytes:
     return bson.encode({"": document["_id"]})  # an _id need not be hashable
-
-
-def _decode(
-    source: Source, documents: list[Any], at: list[int], rows: NDArray[np.float32]
-) -> dict[int, tuple[str, str]]:
-    """Decode the documents at some places, and their vectors into rows [n, fields, D]; place -> field and reason."""
-    problems: dict[int, tuple[str, str]] = {}
-    for start in range(0, len(at), _DECODED_AT_ONCE):
-        places = at[start : start + _DECODED_AT_ONCE]
-        if source.arrays:
-            raw = [bytes(documents[place].raw) for place in places]
-            decoded = decode_documents(raw, source.vector_fields, source.embeddings.codec_options)
-            for place, document in zip(places, decoded, strict=True):
-                documents[place] = document
-        here = [documents[place] for place in places]
-        for column, name in enumerate(source.vector_fields):
-            rows[places, column], odd = decode_vectors(values_at(here, name), rows.shape[2])
-            for index, reason in odd:
-                problems.setdefault(places[index], (name, reason))
-    return problems
 
 
 def _id_problem(value: Any) -> str | None:
@@ -181,10 +158,8 @@ def _id_problem(value: Any) -> str | None:
 def _vector_versions(source: Source, documents: list[Document]) -> list[int]:
     if source.versions.vectors is None:
         return [UNKNOWN] * len(documents)
-    return [
-        version_of([document["_id"], *(value_at(document, name) for name in source.about)], source.salt)
-        for document in documents
-    ]
+    about = zip(values_at(documents, "_id"), *(values_at(documents, name) for name in source.about), strict=True)
+    return [version_of(values, source.salt) for values in about]
 
 
 def _texts(source: Source, ids: list[Any]) -> tuple[list[dict[str, str] | None], list[int]]:

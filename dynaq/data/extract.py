@@ -175,7 +175,7 @@ def _extract_side(source: Source, extract: ExtractConfig, staging: Path) -> _Tal
             kept = _claim(batch, tally.ids, source.id_field)
             texts = [batch.texts[index] for index in kept]
             rows = batch.rows if len(kept) == len(batch.ids) else batch.rows[kept]
-            vectors.write(rows.astype("<f4", copy=False).tobytes())
+            vectors.write(rows.astype("<f4", copy=False).data)
             lines.write("".join(_to_json(text) + "\n" if text else "{}\n" for text in texts).encode())
             tally.quarantine.add([rejection for _, rejection in sorted(batch.rejected.items())])
             versions.write(batch.versions[kept].astype("<u8").tobytes())

@@ -48,11 +48,11 @@ class Held:
         return np.where((self.versions[rows, which] == now) & (now != UNKNOWN), rows, -1)
 
 
-def version_of(values: list[Any], salt: bytes) -> int:
+def version_of(values: Sequence[Any], salt: bytes) -> int:
     """A number for what fields of a document hold, the last of which is its version; with other salt, another."""
     if values[-1] is None:
         return UNKNOWN
-    return int.from_bytes(hashlib.blake2b(bson.encode({"": values}), key=salt, digest_size=8).digest(), "little")
+    return int.from_bytes(hashlib.blake2b(bson.encode({"": list(values)}), key=salt, digest_size=8).digest(), "little")
 
 
 def held_by_latest(out_root: Path, columns: Mapping[Side, int]) -> dict[Side, Held]:

@@ -82,7 +82,7 @@ class HashedFile:
         self._bytes = 0
         self._digest = hashlib.sha256()
 
-    def write(self, content: bytes) -> None:
+    def write(self, content: bytes | memoryview) -> None:
         """Append."""
         self._bytes += self._file.write(content)
         self._digest.update(content)

@@ -131,6 +131,11 @@ def _stream(source: Source, extract: ExtractConfig, plan: _Plan, low: Any = None
         "allow_disk_use": True,
         "batch_size": extract.batch_size,
     }
-    with source.find({}, whole=source.held is None, **options, **bounds) as documents:
-        while found := list(islice(documents, extract.batch_size)):
-            yield make_batch(source, extract.dimension, found)
+    if source.held is None:
+        with source.find({}, **options, **bounds) as batches:
+            for raw in batches:
+                yield make_batch(source, extract.dimension, raw)
+    else:
+        with source.find_about(**options, **bounds) as documents:
+            while found := list(islice(documents, extract.batch_size)):
+                yield make_batch(source, extract.dimension, found)

@@ -11,15 +11,19 @@ from bson import decode, encode
 from bson.binary import Binary, BinaryVectorDtype
 from bson.codec_options import DEFAULT_CODEC_OPTIONS
 
-from dynaq.data.raw_arrays import decode_documents
+from dynaq.data.alike import decode_batch
 from dynaq.data.vectors import decode_vectors, encode_vector
 
 
 def decoded(values: list[Any], dimension: int = 4) -> tuple[Any, list[tuple[int, str]]]:
-    """Decode values as they come from the wire."""
+    """Decode values as they come from the wire; together, and one by one as the driver has decoded them."""
     wire = [encode({} if value is None else {"v": value}) for value in values]
-    documents = decode_documents(wire, ["v"], DEFAULT_CODEC_OPTIONS)
-    return decode_vectors([document.get("v") for document in documents], dimension)
+    rows, problems = decode_vectors([decode(each).get("v") for each in wire], dimension)
+    together = decode_batch(b"".join(wire), ["v"], dimension, DEFAULT_CODEC_OPTIONS)
+    assert together.problems == {index: ("v", reason) for index, reason in problems}
+    usable = [index for index in range(len(values)) if index not in together.problems]
+    np.testing.assert_array_equal(together.rows[usable, 0], rows[usable])
+    return rows, problems
 
 
 ROWS = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
