@@ -12,6 +12,7 @@ import bson
 import numpy as np
 from bson import Code, ObjectId
 from numpy.typing import NDArray
+from pymongo import CursorType
 from pymongo.collection import Collection
 from pymongo.cursor import Cursor, RawBatchCursor
 
@@ -50,8 +51,11 @@ class Source:
         return [self.id_field, "encoder", "generated", *filter(None, [self.versions.vectors])]
 
     def find(self, query: Document, **options: Any) -> RawBatchCursor[Any]:
-        """Whole vector documents, in raw batches."""
-        return self.embeddings.find_raw_batches(query, projection([*self.about, *self.vector_fields]), **options)
+        """Whole vector documents, in raw batches; MongoDB sends the next one unasked, where it is no router."""
+        router = self.embeddings.database.client.is_mongos
+        kind = CursorType.NON_TAILABLE if router else CursorType.EXHAUST
+        wanted = projection([*self.about, *self.vector_fields])
+        return self.embeddings.find_raw_batches(query, wanted, cursor_type=kind, **options)
 
     def find_about(self, **options: Any) -> Cursor[Document]:
         """What is about each vector document."""
@@ -148,6 +152,8 @@ def _key(document: Document) -> bytes:
 
 
 def _id_problem(value: Any) -> str | None:
+    if type(value) is str and value:  # as most are
+        return None
     if value is None or value == "":
         return "missing id"
     if isinstance(value, bool | Code) or not isinstance(value, str | int | ObjectId):  # JavaScript is a str too

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -11,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from dynaq.config import ExtractConfig, MongoConfig
 from dynaq.errors import ArtifactError, InputError
+
+_FLUSHED_AT_ONCE = 2**23  # bytes
 
 SNAPSHOT_FORMAT = 1
 MANIFEST = "manifest.json"
@@ -74,18 +78,27 @@ class FileRecord(_Record):
 
 
 class HashedFile:
-    """A file that is hashed while it is written: reading it again takes nearly as long as reading MongoDB."""
+    """A file that is hashed while it is written, and goes to disk meanwhile, so that little is left for the end."""
 
     def __init__(self, path: Path) -> None:
         """Create the file."""
         self._file = path.open("wb")
-        self._bytes = 0
+        self._bytes = self._flushed = 0
         self._digest = hashlib.sha256()
+        self._flusher, self._flush = ThreadPoolExecutor(1), Future[None]()
+        self._flush.set_result(None)
 
     def write(self, content: bytes | memoryview) -> None:
-        """Append."""
+        """Append.
+
+        Raises:
+            OSError: this, or what was written before, cannot be.
+        """
         self._bytes += self._file.write(content)
         self._digest.update(content)
+        if self._bytes - self._flushed > _FLUSHED_AT_ONCE and self._flush.done():
+            self._flush.result()
+            self._flush, self._flushed = self._flusher.submit(os.fsync, self._file.fileno()), self._bytes
 
     @property
     def record(self) -> FileRecord:
@@ -98,7 +111,9 @@ class HashedFile:
 
     def __exit__(self, *_error: object) -> None:
         """Close the file."""
+        self._flusher.shutdown()
         self._file.close()
+        self._flush.result()
 
 
 class Manifest(_Record):
