@@ -146,6 +146,7 @@ def _layouts(dimension: int) -> dict[int, _Layout]:
     """By BSON type: a BSON vector of float32, and an array of doubles, which has before each its type and index."""
 
     def layout(kind: str, encode: Callable[[NDArray[Any]], Any]) -> _Layout:
+        # What differs between vectors of no bits and of all bits is their numbers.
         bits = (np.frombuffer(bit * np.dtype(kind).itemsize * dimension, kind) for bit in (b"\x00", b"\xff"))
         zeros, ones = (np.frombuffer(bson.encode({"": encode(each)})[6:-1], np.uint8) for each in bits)
         return _Layout(zeros, zeros != ones, kind)
@@ -182,8 +183,9 @@ class _Form(NamedTuple):
         """The form of a document; None where a field is no vector, or something has no length."""
         layouts, first = _layouts(dimension), np.frombuffer(document, dtype=np.uint8)
         fixed, left = np.zeros(len(first), dtype=bool), np.ones(len(first), dtype=bool)
-        vectors: dict[str, _Vector] = {}
-        at = 4
+        names = [field.encode() for field in fields]
+        vectors: dict[bytes, _Vector] = {}
+        at = _LENGTH.size
         while kind := document[at]:
             value = document.index(0, at + 1) + 1
             if kind not in _BYTES:  # a regular expression
@@ -193,16 +195,16 @@ class _Form(NamedTuple):
             if kind in _WITH_LENGTH:
                 stop += _LENGTH.unpack_from(document, value)[0]
                 fixed[value : value + _LENGTH.size] = True
-            name, layout = document[at + 1 : value - 1].decode(), layouts.get(kind)
-            if name in fields and layout is not None and layout.fits(first[value:stop]):
+            name, layout = document[at + 1 : value - 1], layouts.get(kind)
+            if name in names and layout is not None and layout.fits(first[value:stop]):
                 vectors[name] = _Vector(at, value, stop, layout)
                 fixed[value:stop] = ~layout.number
                 left[at:stop] = False
             at = stop
         fixed[at] = True
-        if vectors.keys() != set(fields):
+        if vectors.keys() != set(names):
             return None
-        return cls(first, np.flatnonzero(fixed), left, [vectors[name] for name in fields])
+        return cls(first, np.flatnonzero(fixed), left, [vectors[name] for name in names])
 
     def fits(self, table: Bytes) -> NDArray[np.bool_]:
         """Which documents have this form, bool [n]."""
