@@ -87,7 +87,7 @@ def open_database(config: MongoConfig, workdir: Path) -> Iterator[MongoDatabase]
 
 
 def durable(collection: Collection[dict[str, Any]]) -> Collection[dict[str, Any]]:
-    """The same collection, whose writes wait for a majority's disks and whose reads see them: for what was paid for."""
+    """The same collection for what was paid for or learned: writes wait for a majority's disks, reads see them."""
     written = WriteConcern(w="majority", j=True)
     return collection.with_options(write_concern=written, read_preference=ReadPreference.PRIMARY)
 

@@ -16,7 +16,7 @@ from bson.codec_options import DEFAULT_CODEC_OPTIONS
 from dynaq.data.alike import Decoded, decode_batch
 from dynaq.data.vectors import decode_vectors, encode_vector
 
-OF_EVERY_TYPE: dict[str, Any] = {
+OF_EVERY_TYPE: dict[str, Any] = {  # but a regular expression, which sends its document to the driver whole
     "_id": ObjectId("5f" * 12),
     "double": 1.5,
     "text": "naïve \x00 text",
@@ -26,7 +26,6 @@ OF_EVERY_TYPE: dict[str, Any] = {
     "boolean": True,
     "date": datetime(2024, 5, 1, tzinfo=UTC).replace(tzinfo=None),
     "null": None,
-    "regex": re.compile("^v.*\\.$", re.IGNORECASE),
     "code": Code("return 1"),
     "scoped": Code("return v", {"v": [1.0]}),
     "int": 7,
@@ -40,7 +39,7 @@ OF_EVERY_TYPE: dict[str, Any] = {
 
 
 VECTORS = {
-    "binary": lambda row: encode_vector(row),
+    "binary": encode_vector,
     "array": lambda row: row.astype(float).tolist(),
 }
 ROWS = np.random.default_rng(0).normal(size=(40, 12)).astype(np.float32)
@@ -53,8 +52,7 @@ def cut(documents: list[dict[str, Any]], fields: list[str]) -> Decoded:
 @pytest.mark.parametrize("form", VECTORS)
 @pytest.mark.parametrize("place", range(len(OF_EVERY_TYPE) + 1))
 def test_what_is_left_is_what_the_driver_decodes(place: int, form: str) -> None:
-    fields = [(name, value) for name, value in OF_EVERY_TYPE.items() if name != "regex"]
-    vector = VECTORS[form]
+    fields, vector = list(OF_EVERY_TYPE.items()), VECTORS[form]
     documents = [
         dict([*fields[:place], ("v", vector(first)), *fields[place:], ("w", vector(second))])
         for first, second in ROWS[:20].reshape(10, 2, 12)
@@ -94,10 +92,9 @@ def test_documents_of_any_other_form_are_read_as_well(form: str) -> None:
             expected, problems = decode_vectors([each["v"] for each in whole], 12)
             np.testing.assert_array_equal(found.rows[:, 0], expected)
             assert (found.problems, problems) == ({}, [])
-            for read, each in zip(found.documents, whole, strict=True):
-                assert str({k: v for k, v in read.items() if k != "v"}) == str(
-                    {k: v for k, v in each.items() if k != "v"}
-                )
+            for each in (*found.documents, *whole):
+                each.pop("v", None)
+            assert list(map(str, found.documents)) == list(map(str, whole))
 
 
 def test_ids_of_any_length_keep_their_order() -> None:
