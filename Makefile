@@ -25,9 +25,10 @@ services: $(READY)  ## Prefect, MLflow and a worker that runs the nightly flow b
 doctor: $(READY)  ## what nights need, part by part, and what to do about what is missing
 	$(BIN)/python -m flows doctor --config $(CONFIG)
 
-real: $(READY)  ## 12,000 postings and 2,129 resumes: make real DATA=<folder with the two Parquet files>
+real: $(READY)  ## real texts: make real DATA=<folder with the two Parquet files>; all of it: CONFIG=configs/real-full.yaml
 	@test -n "$(DATA)" || { echo "make real needs DATA=<folder with usajobs_postings.parquet and livecareer_resumes.parquet>"; exit 2; }
-	DYNAQ_REAL_DATA=$(DATA) $(BIN)/python -m flows nightly --config configs/real.yaml
+	DYNAQ_REAL_DATA=$(DATA) $(BIN)/python -m flows nightly \
+	  --config $(if $(findstring command,$(origin CONFIG)),$(CONFIG),configs/real.yaml)
 
 KILLS ?= 8
 trial: $(READY)  ## kill -9 at random moments of a small night: make trial KILLS=30, of the demo with CONFIG=configs/demo.yaml
@@ -45,9 +46,11 @@ test-slow: $(READY)  ## tests that take minutes
 bench: $(READY)  ## speed, as ratios measured in one run
 	$(BIN)/python -m pytest -m benchmark -s
 
-study: $(READY)  ## the learning tables, on the snapshot of the last night: make study CONFIG=configs/demo.yaml
-	$(BIN)/python -m tests.bench.learning_table --config $(CONFIG)
-	$(BIN)/python -m tests.bench.moving_table --config $(CONFIG)
+REWARD ?= stand-in
+study: $(READY)  ## tables of learning, on the last night's snapshot; of real texts: CONFIG=configs/real.yaml REWARD=rule
+	$(BIN)/python -m tests.bench.learning_table --config $(CONFIG) --reward $(REWARD) --set 'agent.features="concat"'
+	$(BIN)/python -m tests.bench.active_table --config $(CONFIG) --reward $(REWARD) --set 'agent.features="concat"'
+	$(BIN)/python -m tests.bench.moving_table --config $(CONFIG) --set 'agent.features="concat"'
 
 aa: $(READY)  ## 200 comparisons of an agent with itself, on the snapshot of the last night
 	$(BIN)/python -m tests.bench.aa_check --config $(CONFIG)
@@ -84,5 +87,5 @@ $(READY): pyproject.toml constraints.txt
 	@rm -f $(VENV)/ready-*
 	@touch $@
 
-clean:  ## forget everything learned: runs, MLflow, the embedded MongoDB (not the virtual environment)
+clean:  ## forget everything: runs, MLflow, the embedded MongoDB with the labels paid for (not the virtual environment)
 	rm -rf .dynaq

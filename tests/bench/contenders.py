@@ -60,7 +60,7 @@ CONTENDERS = {
     "gamma .9": Contender(agent={**_NONE, "gamma": 0.9}),
     "gamma .9, centred": Contender(agent={**_NONE, "gamma": 0.9, "reward_centring": 0.01}),
     "gamma .9, closed form": Contender(agent={**_NONE, "gamma": 0.9, "target": "closed_form"}),
-    "concat": Contender(agent={**_NONE, "features": "concat"}),
+    "product": Contender(agent={**_NONE, "features": "product"}),
     "cosine feature": Contender(inside=True, agent={**_NONE, "features": "cosine"}),
     "residual": Contender(warm=False, inside=True, agent={**_NONE, "features": "residual"}),
 }
