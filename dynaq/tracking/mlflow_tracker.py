@@ -25,6 +25,7 @@ from sqlalchemy.exc import OperationalError
 
 from dynaq.artifacts import flush
 from dynaq.config import Config
+from dynaq.disk import needing_room
 from dynaq.errors import ConfigError, DynaqError, TransientError
 
 log = logging.getLogger(__name__)
@@ -144,19 +145,17 @@ class Tracker:
                 if not (token := page.token):
                     return found
 
-    def remove(self, run_ids: Collection[str]) -> None:
-        """Delete rows of runs for good; where only a server is known, it takes them for deleted, and keeps them."""
+    def remove(self, run_ids: Collection[str], for_good: bool) -> None:
+        """Mark runs as deleted, for `mlflow gc`; or delete their rows for good, where their database is known."""
         with mlflow_errors():
-            if self._database is None:
-                for run_id in run_ids:
-                    self._client.delete_run(run_id)
-                return
-            from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # it takes seconds
+            delete = self._client.delete_run
+            if for_good and self._database and run_ids:
+                from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # it takes seconds
 
-            # As `mlflow gc` does, which would also take what others have deleted, and wish to restore.
-            store = SqlAlchemyStore(self._database, self._artifacts.as_uri())
+                # As `mlflow gc` does, which would also take what others have deleted, and wish to restore.
+                delete = SqlAlchemyStore(self._database, self._artifacts.as_uri())._hard_delete_run
             for run_id in run_ids:
-                store._hard_delete_run(run_id)
+                delete(run_id)
 
     def _find(self, key: str) -> str | None:
         found = self._client.search_runs([self._experiment], f"tags.`{_KEY}` = '{key}'", max_results=1)
@@ -228,11 +227,12 @@ def _workdir_tag(workdir: Path) -> str:
     file = workdir / "mlflow-tag"
     with suppress(FileNotFoundError):
         return file.read_text()
-    workdir.mkdir(parents=True, exist_ok=True)
-    aside = file.with_suffix(f".{os.getpid()}")
-    aside.write_text(secrets.token_hex(8))
-    flush(aside)
-    aside.replace(file)
+    with needing_room(workdir):
+        workdir.mkdir(parents=True, exist_ok=True)
+        aside = file.with_suffix(f".{os.getpid()}")
+        aside.write_text(secrets.token_hex(8))
+        flush(aside)
+        aside.replace(file)
     return file.read_text()
 
 

@@ -97,8 +97,8 @@ def _is_needed(kind: str, path: Path, holders: Collection[Registered]) -> bool:
 def _remove_runs(config: Config, limit: float, needed: set[str]) -> list[int]:
     """Remove from MLflow what nights before a limit have logged; returns the bytes of files of each run.
 
-    A run that is needed stays, with the night it belongs to; so does a night of which MLflow has not heard all. Files
-    outside this working directory are left to the server that keeps them.
+    A run that is needed stays, with the night it belongs to; so does a night of which MLflow has not heard all. Runs
+    with files outside this working directory are only marked as deleted: whoever keeps those removes both.
     """
     tracker, waiting = Tracker(config), nights_waiting(config)
     old = tracker.own(f"attributes.start_time <= {limit * 1000:.0f}")
@@ -108,17 +108,18 @@ def _remove_runs(config: Config, limit: float, needed: set[str]) -> list[int]:
         for key, run in old.items()
         if run.run_id not in needed and key not in nights and night_of(key) not in waiting
     ]
+    here = {run.run_id: place for run in gone if (place := _files(config, run))}
     # First the files: a run whose rows are gone is never found again.
-    removed = [_delete(place) if (place := _files(config, run)) else 0 for run in gone]
-    tracker.remove([run.run_id for run in gone])
+    removed = [_delete(place) if (place := here.get(run.run_id)) and place.exists() else 0 for run in gone]
+    tracker.remove(list(here), for_good=True)
+    tracker.remove([run.run_id for run in gone if run.run_id not in here], for_good=False)
     return removed
 
 
 def _files(config: Config, run: RunInfo) -> Path | None:
-    """The directory with a run's files, if it is there, and ours."""
+    """The directory of a run's files, if it is one of this working directory."""
     place = Path(local_file_uri_to_path(run.artifact_uri)).resolve().parent
-    ours = place.name == run.run_id and place.is_relative_to(artifacts_path(config))
-    return place if ours and place.exists() else None
+    return place if place.name == run.run_id and place.is_relative_to(artifacts_path(config)) else None
 
 
 def _delete(path: Path) -> int:

@@ -169,16 +169,16 @@ def log_night(config: Config, key: str, days_ago: float) -> dict[str, str]:
     return {each: run_id for each, run_id in found.items() if run_id}
 
 
-@pytest.mark.parametrize("where", ["its database", "a server of ours", "a server"])
+@pytest.mark.parametrize("where", ["database", "our server", "server", "database, files elsewhere"])
 def test_old_nights_leave_mlflow_with_files_and_rows(
-    where: str, config: Config, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+    where: str, config: Config, home: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name, store = config.tracking.experiment, tracking_uri(config)
-    if where != "its database":
+    name, store, ours = config.tracking.experiment, tracking_uri(config), where in ("database", "our server")
+    place = config.work_path / "mlartifacts" if ours else home / "files"
+    MlflowClient(store).create_experiment(name, artifact_location=place.as_uri())
+    if "server" in where:
         config = configured(config.work_path, request.getfixturevalue("server"))
-        if where == "a server of ours":  # as `make services` starts it
-            location = (config.work_path / "mlartifacts").as_uri()
-            MlflowClient(store).create_experiment(name, artifact_location=location)
+        if ours:  # as `make services` says it
             monkeypatch.setenv("MLFLOW_BACKEND_STORE_URI", store)
     elsewhere = configured(config.work_path / "another", tracking_uri(config), name)
     old, waits = log_night(config, "old", 10), log_night(config, "waits", 10)
@@ -188,17 +188,17 @@ def test_old_nights_leave_mlflow_with_files_and_rows(
     removed = prune(config, since=NOW)
 
     assert len(removed["MLflow"]) == 2
-    files = {path.parent.name for path in config.work_path.glob("mlartifacts/*/artifacts")}
-    assert (sum(removed["MLflow"]) > 0) == (where != "a server")
-    assert old["old"] not in files
+    assert (sum(removed["MLflow"]) > 0) == ours
+    assert (place / old["old"]).exists() != ours
+    assert (place / kept["recent"] / "artifacts" / "report" / "numbers").exists()
     client = MlflowClient(store)
     (experiment,) = [each.experiment_id for each in client.search_experiments() if each.name == name]
     assert {run.info.run_id for run in client.search_runs([experiment])} == set(kept.values())
     deleted = {run.info.run_id for run in client.search_runs([experiment], run_view_type=ViewType.DELETED_ONLY)}
-    assert deleted == (set(old.values()) if where == "a server" else set())
+    assert deleted == (set() if ours else set(old.values()))
     rows = "select count(*) from metrics where run_uuid = ?"
     with sqlite3.connect(store.removeprefix("sqlite:///")) as database:
-        assert database.execute(rows, [old["old/a"]]).fetchone() == (40 if where == "a server" else 0,)
+        assert database.execute(rows, [old["old/a"]]).fetchone() == (0 if ours else 40,)
         assert database.execute(rows, [kept["recent/a"]]).fetchone() == (40,)
     assert "MLflow" not in prune(config, since=NOW)
 
