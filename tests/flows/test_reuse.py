@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from prefect import flow
 
-from dynaq.artifacts import finished, publish
+from dynaq.artifacts import DAY_S, finished, publish
 from dynaq.config_file import load_config
 from flows.__main__ import _overrides, _parser
 from flows.night import remove_old, say_reused
@@ -47,7 +47,7 @@ def night(workdir: Path) -> None:
 @pytest.mark.usefixtures("in_prefect")
 def test_reuse_and_removal_are_said_in_one_line_a_stage(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for day in range(3):
-        make(tmp_path / "reports" / str(day), used=LONG_AGO + day)
+        make(tmp_path / "reports" / str(day), used=LONG_AGO + day * DAY_S)
     make(tmp_path / "panels" / "old", used=LONG_AGO)
     with caplog.at_level(logging.INFO):
         night(tmp_path)
