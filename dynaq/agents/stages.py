@@ -20,7 +20,7 @@ from dynaq.agents.dyna_q import DynaQ
 from dynaq.agents.exploration import epsilon_at
 from dynaq.agents.state import learned, load_learned
 from dynaq.agents.trainer import Curves, learn
-from dynaq.artifacts import code_version, finished, inputs_key
+from dynaq.artifacts import finished, inputs_key, training_code
 from dynaq.config import Config
 from dynaq.data.experiences import Experience, ExperienceStore
 from dynaq.data.snapshot import Snapshot
@@ -182,7 +182,7 @@ def _path(config: Config, snapshot: Snapshot, arm: Arm, stage: str, **inputs: An
         split=config.split.model_dump(),
         seed_of_split=config.seed,
         fresh=config.fresh,
-        code=code_version(),
+        code=training_code(),
         **inputs,
     )
     return config.work_path / "checkpoints" / f"{stage}-{arm.name}-{key}"
