@@ -105,6 +105,7 @@ def test_who_judges_is_not_part_of_what_was_learned(tmp_path: Path) -> None:
 
     whole, learning = digests()
     (tmp_path / "evaluation/report/words.py").write_text("after = 1\n")
-    assert digests()[0] != whole and digests()[1] == learning
+    assert digests()[0] != whole
+    assert digests()[1] == learning
     (tmp_path / "agents/dyna_q.py").write_text("after = 1\n")
     assert digests()[1] != learning
