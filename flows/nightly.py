@@ -17,9 +17,9 @@ from flows.compare import compare_arms
 from flows.extract import extract
 from flows.finetune import finetune
 from flows.ingest import ingest
-from flows.night import mlflow_night, remove_old
+from flows.night import day_of_the_night, mlflow_night, remove_old
 from flows.pretrain import pretrain
-from tasks.labelling import reach_database, today
+from tasks.labelling import reach_database
 from tasks.retry import give_up_unless_transient
 
 
@@ -31,16 +31,17 @@ def nightly(config: str = "configs/demo.yaml", overrides: dict[str, Any] | None 
 
     What an earlier or interrupted night has finished for the same inputs is reused, unless ``overrides`` give another
     text for ``fresh``. What no recent night has used is removed in the end. A deployed night that a server did not
-    answer is tried again twice, ten minutes apart.
+    answer, or that lost a worker, is tried again twice, ten minutes apart; its day stays that of its beginning.
 
     Args:
         config: a YAML file under configs/, or one of yours that extends configs/base.yaml.
         overrides: knobs to change for this run, by dotted key, as {"agent.gamma": 0.5}.
     """
-    settings, day, since = load_config(config, overrides), today(), time.time()
+    settings, since = load_config(config, overrides), time.time()
     reach_database(settings)
     # An embedded mongod stays up between the stages.
     with (
+        day_of_the_night(settings) as day,
         open_database(settings.mongo, settings.work_path),
         mlflow_night(settings, f"nightly {settings.name}") as night,
     ):

@@ -61,7 +61,7 @@ def open_ledger(config: Config, snapshot: Snapshot, database: MongoDatabase, pro
 
 
 def today() -> str:
-    """The day that budgets and audits belong to, UTC, as 2026-11-21; a night keeps that of its beginning."""
+    """The day that budgets and audits belong to, UTC, as 2026-11-21; a night has one of its own."""
     return datetime.now(UTC).date().isoformat()
 
 
