@@ -63,9 +63,8 @@ def look_at_nights(address: str, say: Callable[[str], None], lost_after: timedel
             if now - _since(state) > lost_after and not _works(run):
                 client.set_flow_run_state(run.id, _end(state))
             elif now - _since(state) > longest:
-                news.append(
-                    _News(run, str(state.id), f"{state.name} for more than {longest / _HOUR:g} h (night.longest_h)")
-                )
+                limit = f"{longest / _HOUR:g} h (night.longest_h)"
+                news.append(_News(run, str(state.id), f"{state.name} for more than {limit}"))
         for run, state in _nights(client, _BAD_ENDS):
             if now - state.timestamp < _NEWS_FOR:
                 # A run that is tried again by hand may end badly once more, in another state.
@@ -74,9 +73,8 @@ def look_at_nights(address: str, say: Callable[[str], None], lost_after: timedel
                     _start_again(client, run, say)
         for run, state in _nights(client, _WAITING, planned_before=now - _HOUR):
             # Who waits for another night is in a new state every half minute.
-            news.append(
-                _News(run, f"late {run.id}", f"{state.name}: planned for {_planned(run):%H:%M} UTC, not started")
-            )
+            when = f"{_planned(run):%Y-%m-%d %H:%M}"
+            news.append(_News(run, f"late {run.id}", f"{state.name}: planned for {when} UTC, not started"))
         for each in news if address else []:
             if each.run.labels.get(_TOLD) != each.key and (each.key in _told or _tell(address, each, say)):
                 _told.add(each.key)

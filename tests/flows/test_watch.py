@@ -167,7 +167,7 @@ def test_a_night_that_does_not_end_or_begin_is_told_once(nights: Nights, said: l
     told = {run.name: [text for text in receiver.got if run.name in text] for run in (hangs, soon, late, waits)}
     assert [len(texts) for texts in told.values()] == [1, 0, 1, 1]
     assert f"{hangs.name} Running for more than 2.77778e-07 h (night.longest_h)\n" in told[hangs.name][0]
-    planned = f"{datetime.now(UTC) - timedelta(hours=3):%H:}"
+    planned = f"{datetime.now(UTC) - timedelta(hours=3):%Y-%m-%d %H:}"
     assert f"{waits.name} AwaitingConcurrencySlot: planned for {planned}" in told[waits.name][0]
 
 
