@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -20,6 +21,7 @@ from dynaq.processes import death_pact
 _START_S = 240.0  # a busy machine takes its time
 _STEADY_S = 600.0  # who has run for so long is started again at once when it dies
 _LONGEST_BACK_OFF_S = 60.0
+_LONGEST_LOG = 50_000_000  # bytes
 
 
 class Child:
@@ -28,7 +30,7 @@ class Child:
     Args:
         name: what messages call it.
         module: and its arguments.
-        log: file that is appended to.
+        log: file that is appended to; what is too long is moved to a second one, PATH.1.
         environment: what it sees beside our own environment; what holds a secret belongs here, `ps` shows arguments.
         port: where it listens on loopback; 0: nowhere.
         health: path that answers a GET when it is ready.
@@ -73,6 +75,7 @@ class Child:
 
     def revive(self) -> str | None:
         """Start it again if it has died, sooner the longer it had run; what to say of it, if anything."""
+        self._cut_log()
         if self.process is None:  # it is to be started again
             if time.monotonic() >= self._again_at:
                 self._launch()
@@ -111,8 +114,15 @@ class Child:
         """Stop it."""
         self.stop()
 
+    def _cut_log(self) -> None:
+        with suppress(OSError):  # a full disk ends no server
+            if self._log.stat().st_size > _LONGEST_LOG:
+                shutil.copyfile(self._log, f"{self._log}.1")
+                os.truncate(self._log, 0)  # whoever appends to it goes on at its beginning
+
     def _launch(self) -> None:
         self._log.parent.mkdir(parents=True, exist_ok=True)
+        self._cut_log()
         with self._log.open("ab") as output:
             self.process = subprocess.Popen(
                 self._command,

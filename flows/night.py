@@ -7,7 +7,7 @@ import math
 import secrets
 import time
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,11 +18,11 @@ from dynaq.artifacts import code_version, made_before, mark_used
 from dynaq.config import Config
 from dynaq.data.manifest import check_matches
 from dynaq.data.snapshot import latest_snapshot, open_snapshot
-from dynaq.errors import DynaqError
+from dynaq.errors import DynaqError, TransientError
 from dynaq.llm.endpoint import resolve_endpoint
 from dynaq.llm.rule_sim.process import rule_sim_server
 from dynaq.tracking.mlflow_tracker import RunRecord, flat_params
-from dynaq.tracking.spool import put
+from dynaq.tracking.spool import close_killed, put
 from tasks.report import deliver_spool
 from tasks.retention import prune_results
 
@@ -61,7 +61,10 @@ class MLflowNight:
 
 @contextmanager
 def mlflow_night(config: Config, name: str) -> Iterator[MLflowNight]:
-    """Open the parent run, and close it as finished or failed, now or when MLflow answers again."""
+    """Open the parent run, and close it as finished or failed, now or when MLflow answers again.
+
+    The caller holds the lock of the working directory (alone.py): whose run is still open was killed.
+    """
     now = datetime.now(UTC)
     night = MLflowNight(
         RunRecord(
@@ -76,6 +79,8 @@ def mlflow_night(config: Config, name: str) -> Iterator[MLflowNight]:
     status = "FAILED"  # also after Ctrl-C and SIGTERM, which end a night as well
     try:
         deliver_spool(config)
+        with suppress(TransientError):  # the next night may find it there
+            close_killed(config, night.run.key)
         yield night
         status = "FINISHED"
     finally:

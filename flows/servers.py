@@ -14,6 +14,7 @@ def prefect_child(port: int, log: Path) -> Child:
     command = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     # Kept in memory, leases are lost when the server is: a night would then end, and its slot never come free.
     environment = {
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",  # by itself it keeps every run for ever
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     }
     return Child("Prefect", command, log, environment, port, "/api/health")

@@ -37,10 +37,8 @@ def run_services(config: Config, path: str) -> None:
         signal.signal(number, signal.default_int_handler)
     logs, address = config.work_path / "logs", os.environ.pop(_NOTICE_URL, "")  # nobody else need know it
     look = partial(_look, address, timedelta(hours=config.night.longest_h))
-    prefect, mlflow = _servers(config, logs)
-    servers = [prefect, mlflow] if mlflow else [prefect]
-    os.environ["PREFECT_API_URL"] = f"{prefect.address}/api"
-    tracking = {"MLFLOW_TRACKING_URI": mlflow.address} if mlflow else {}
+    servers, tracking = _servers(config, logs)
+    os.environ["PREFECT_API_URL"] = f"{servers[0].address}/api"
     command = ["prefect", "worker", "start", "--pool", _POOL]
     worker = Child("worker", command, logs / "worker.log", tracking)
     try:
@@ -77,16 +75,17 @@ def api_file(config: Config) -> Path:
     return config.work_path / "prefect-api-url"
 
 
-def _servers(config: Config, logs: Path) -> tuple[Child, Child | None]:
-    """Prefect, and MLflow unless its server runs elsewhere."""
-    from dynaq.tracking.mlflow_tracker import tracking_uri  # it takes seconds, and other commands need not wait
+def _servers(config: Config, logs: Path) -> tuple[list[Child], dict[str, str]]:
+    """Prefect, and MLflow unless its server runs elsewhere; and what nights have to know of that one."""
+    # It takes seconds, and other commands need not wait.
+    from dynaq.tracking.mlflow_tracker import artifacts_path, tracking_uri
 
     prefect = prefect_child(_port("DYNAQ_PREFECT_PORT", 4200), logs / "prefect.log")
     store = tracking_uri(config)
     if store.startswith(("http://", "https://")):
-        return prefect, None
-    port = _port("DYNAQ_MLFLOW_PORT", 5000)
-    return prefect, mlflow_child(port, store, config.work_path / "mlartifacts", logs / "mlflow.log")
+        return [prefect], {}
+    mlflow = mlflow_child(_port("DYNAQ_MLFLOW_PORT", 5000), store, artifacts_path(config), logs / "mlflow.log")
+    return [prefect, mlflow], {"MLFLOW_TRACKING_URI": mlflow.address, "MLFLOW_BACKEND_STORE_URI": store}
 
 
 def _keep(children: list[Child], look: _Look) -> None:

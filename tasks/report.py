@@ -32,6 +32,7 @@ from dynaq.evaluation.study.study import Study
 from dynaq.evaluation.study.summary import late_steps, summarise
 from dynaq.rewards.audit import Audit
 from dynaq.rewards.budget import account, amounts, left
+from dynaq.tracking.checkpoint import read_manifest
 from dynaq.tracking.mlflow_tracker import RunRecord
 from dynaq.tracking.spool import deliver, put, waiting
 from tasks.retry import RETRY
@@ -139,7 +140,7 @@ def track_night(config: Config, night: RunRecord, outputs: Outputs, labels: Labe
 
 
 def _run_record(config: Config, night: RunRecord, outputs: Outputs, run: OnlineRun) -> RunRecord:
-    """Of one contestant and seed: figures and curves, and for an agent the checkpoint that it started from."""
+    """Of one contestant and seed: figures, curves, which checkpoint it started from; and the one that challenges."""
     contestant = run.contestant
     snapshot, start = open_snapshot(outputs.snapshot), None
     if run.start is not None and contestant.kind in (*WARM_STARTS, "challenger"):
@@ -162,6 +163,7 @@ def _run_record(config: Config, night: RunRecord, outputs: Outputs, run: OnlineR
             "rewards": ", ".join(run.provenance) or "none",
             "snapshot": outputs.snapshot.name,
             "code": code_version(),
+            **({"checkpoint": start.name, "weights": read_manifest(start).weights} if start else {}),
         },
         metrics={
             "average_reward": float(rewards.mean()),
@@ -173,6 +175,7 @@ def _run_record(config: Config, night: RunRecord, outputs: Outputs, run: OnlineR
         },
         curves={f"online_{name}": values for name, values in run.curves.items()}
         | (training_curves_of(start, snapshot) if start else {}),
-        artifacts={"checkpoint": start} if start else {},
+        # The others lie in the working directory, and each is some megabytes a night.
+        artifacts={"checkpoint": start} if start and challenges else {},
         version={"night": config.name, "verdict": "none: its night got to no decision"} if challenges else None,
     )

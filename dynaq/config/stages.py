@@ -110,7 +110,7 @@ class RetentionConfig(Section):
     """What of earlier nights is kept; never removed are labels and what a champion needs.
 
     Attributes:
-        nights: what the last so many nights with a report have used; null: everything.
+        nights: what the last so many days (UTC) with a report have used; null: everything.
     """
 
     nights: Count | None

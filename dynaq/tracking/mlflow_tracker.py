@@ -8,25 +8,30 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import secrets
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param
+from mlflow.entities import Metric, Param, RunInfo
 from mlflow.exceptions import MlflowException
+from mlflow.store.db.db_types import DATABASE_ENGINES
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from pydantic import BaseModel, ConfigDict
 from requests import RequestException
 from sqlalchemy.exc import OperationalError
 
+from dynaq.artifacts import flush
 from dynaq.config import Config
+from dynaq.disk import needing_room
 from dynaq.errors import ConfigError, DynaqError, TransientError
 
 log = logging.getLogger(__name__)
 
 _KEY: Final = "dynaq.run"  # the tag that a run is found by
+_WORKDIR: Final = "dynaq.workdir"  # and the one that says whose it is, where several working directories share a store
 _BATCH = 1000  # metrics in one request: MLflow's own limit
 _PARAMS = 100  # parameters, likewise
 
@@ -45,7 +50,7 @@ class RunRecord(BaseModel):
             child of the night. MLflow makes its own id, and has this one as a tag.
         name: of the run.
         started: milliseconds since 1970.
-        status: FINISHED or FAILED; None while it goes on.
+        status: FINISHED, FAILED, or KILLED where nobody could say so at its end; None while it goes on.
         params, tags: knobs and provenance.
         metrics: single figures.
         curves: values by step; None is left out.
@@ -58,7 +63,7 @@ class RunRecord(BaseModel):
     key: str
     name: str
     started: int
-    status: Literal["FINISHED", "FAILED"] | None = None
+    status: Literal["FINISHED", "FAILED", "KILLED"] | None = None
     params: dict[str, str] = {}
     tags: dict[str, str] = {}
     metrics: dict[str, float] = {}
@@ -69,7 +74,12 @@ class RunRecord(BaseModel):
     @property
     def night(self) -> str:
         """Key of the night that the run belongs to, or is."""
-        return self.key.partition("/")[0]
+        return night_of(self.key)
+
+
+def night_of(key: str) -> str:
+    """Key of the night that the run with a key belongs to, or is."""
+    return key.partition("/")[0]
 
 
 class Tracker:
@@ -84,7 +94,8 @@ class Tracker:
     """
 
     def __init__(self, config: Config) -> None:
-        self._client = mlflow_client(config)
+        self._client, self._database = mlflow_client(config), _database(config)
+        self._artifacts, self._workdir = artifacts_path(config), _workdir_tag(config.work_path)
         with mlflow_errors():
             self._experiment = self._experiment_id(config, local=_is_local(config))
 
@@ -95,7 +106,7 @@ class Tracker:
             if found.lifecycle_stage != "active":
                 raise ConfigError(f"the MLflow experiment {name} was deleted: restore it, or name another one")
             return str(found.experiment_id)
-        location = (config.work_path / "mlartifacts").as_uri() if local else None
+        location = self._artifacts.as_uri() if local else None
         try:
             return str(self._client.create_experiment(name, artifact_location=location))
         except MlflowException:  # another process was first
@@ -124,12 +135,34 @@ class Tracker:
         with mlflow_errors():
             return self._find(key)
 
+    def own(self, condition: str) -> dict[str, RunInfo]:
+        """The runs of this working directory under a condition in MLflow's words, by key."""
+        condition, found, token = f"tags.`{_WORKDIR}` = '{self._workdir}' and {condition}", dict[str, RunInfo](), None
+        with mlflow_errors():
+            while True:
+                page = self._client.search_runs([self._experiment], condition, page_token=token)
+                found |= {run.data.tags[_KEY]: run.info for run in page}
+                if not (token := page.token):
+                    return found
+
+    def remove(self, run_ids: Collection[str], for_good: bool) -> None:
+        """Mark runs as deleted, for `mlflow gc`; or delete their rows for good, where their database is known."""
+        with mlflow_errors():
+            delete = self._client.delete_run
+            if for_good and self._database and run_ids:
+                from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # it takes seconds
+
+                # As `mlflow gc` does, which would also take what others have deleted, and wish to restore.
+                delete = SqlAlchemyStore(self._database, self._artifacts.as_uri())._hard_delete_run
+            for run_id in run_ids:
+                delete(run_id)
+
     def _find(self, key: str) -> str | None:
         found = self._client.search_runs([self._experiment], f"tags.`{_KEY}` = '{key}'", max_results=1)
         return str(found[0].info.run_id) if found else None
 
     def _create(self, record: RunRecord) -> str:
-        tags = {**record.tags, _KEY: record.key}
+        tags = {**record.tags, _KEY: record.key, _WORKDIR: self._workdir}
         if record.night != record.key and (parent := self._find(record.night)):
             tags[MLFLOW_PARENT_RUN_ID] = parent
         run = self._client.create_run(self._experiment, record.started, tags, record.name)
@@ -174,6 +207,33 @@ def _is_local(config: Config) -> bool:
 def tracking_uri(config: Config) -> str:
     """Address of the MLflow store; it may hold credentials, so it is never printed."""
     return config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{config.work_path / 'mlflow.db'}"
+
+
+def artifacts_path(config: Config) -> Path:
+    """Where files of runs lie, unless another server keeps them."""
+    return config.work_path / "mlartifacts"
+
+
+def _database(config: Config) -> str | None:
+    """Address of the database of the store: the store itself, or what `make services` has put a server before."""
+    for uri in (tracking_uri(config), os.environ.get("MLFLOW_BACKEND_STORE_URI", "")):
+        if uri.partition(":")[0].partition("+")[0] in DATABASE_ENGINES:
+            return uri
+    return None
+
+
+def _workdir_tag(workdir: Path) -> str:
+    """What a working directory is known by, wherever it is mounted; made up once."""
+    file = workdir / "mlflow-tag"
+    with suppress(FileNotFoundError):
+        return file.read_text()
+    with needing_room(workdir):
+        workdir.mkdir(parents=True, exist_ok=True)
+        aside = file.with_suffix(f".{os.getpid()}")
+        aside.write_text(secrets.token_hex(8))
+        flush(aside)
+        aside.replace(file)
+    return file.read_text()
 
 
 def flat_params(config: Config) -> dict[str, str]:

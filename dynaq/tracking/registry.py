@@ -83,23 +83,42 @@ class Registry:
 
     def champion(self) -> Registered | None:
         """The present champion; None before the first."""
-        return self._holder(CHAMPION)
+        version = self._aliases().get(CHAMPION)
+        return self._version(version) if version else None
 
-    def holders(self) -> list[Registered]:
-        """The present champion and the present challenger, where there are any."""
-        return [held for alias in (CHAMPION, CHALLENGER) if (held := self._holder(alias))]
+    def aliased(self) -> list[Registered]:
+        """The versions with an alias: champion, challenger, and whatever somebody has given another one."""
+        return [found for each in sorted(set(self._aliases().values())) if (found := self._version(each))]
 
-    def _holder(self, alias: str) -> Registered | None:
+    def champions(self) -> list[Registered]:
+        """The present champion and those that ``roll_back`` goes back to, newest first, up to one that was deleted."""
+        found, each = dict[int, Registered](), self.champion()
+        while each is not None and each.version not in found:  # tags can be edited into a circle
+            found[each.version] = each
+            before = each.tags.get("previous_champion")
+            each = self._version(before) if before else None
+        return list(found.values())
+
+    def _aliases(self) -> dict[str, str]:
+        """Alias -> version; none before the first version."""
         with mlflow_errors():
             try:
                 aliases = self._client.get_registered_model(self._name).aliases
             except MlflowException as error:
                 if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                     raise
+                return {}
+        return {alias: str(version) for alias, version in aliases.items()}
+
+    def _version(self, version: str) -> Registered | None:
+        """A version by its number; None if it was deleted."""
+        with mlflow_errors():
+            try:
+                return self._registered(self._client.get_model_version(self._name, version))
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
                 return None
-            if alias not in aliases:
-                return None
-            return self._registered(self._client.get_model_version(self._name, str(aliases[alias])))
 
     def fetch(self, registered: Registered, directory: Path) -> Path:
         """Download a checkpoint into a directory that is there and empty; returns the directory.
@@ -168,16 +187,12 @@ class Registry:
         before = left.tags.get("previous_champion")
         if before is None:
             raise ArtifactError(f"{left} is the first champion: there is none before it to roll back to")
-        with mlflow_errors():
-            try:
-                again = self._registered(self._client.get_model_version(self._name, before))
-            except MlflowException as error:
-                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                    raise
-                raise ArtifactError(
-                    f"version {before} of {self._name}, the champion before version {left.version}, was deleted:"
-                    f" set the alias {CHAMPION} to another version in MLflow"
-                ) from None
+        again = self._version(before)
+        if again is None:
+            raise ArtifactError(
+                f"version {before} of {self._name}, the champion before version {left.version}, was deleted:"
+                f" set the alias {CHAMPION} to another version in MLflow"
+            )
         self._tag(left, "rolled_back", _now())
         self._point(CHAMPION, again.version)
         return again

@@ -54,6 +54,20 @@ def waiting(config: Config) -> list[Path]:
     return sorted(_directory(config).glob("*.json"))
 
 
+def nights_waiting(config: Config) -> set[str]:
+    """Keys of the nights that have such records."""
+    return {_night(path) for path in waiting(config)}
+
+
+def to_upload(config: Config) -> set[Path]:
+    """Directories that such records name, and that must be there when MLflow takes them."""
+    named = set[Path]()
+    for path in waiting(config):
+        with suppress(ArtifactError):  # delivery tells of it
+            named |= set(_read(path).artifacts.values())
+    return named
+
+
 def deliver(config: Config) -> None:
     """Log in MLflow what waits. What broke off half-way is repeated, and leaves one run with one curve each.
 
@@ -67,8 +81,7 @@ def deliver(config: Config) -> None:
         tracker, registry = Tracker(config), Registry(config)
         refused: set[str] = set()
         for path in waiting(config):
-            night = path.name.partition(".")[0]
-            if night in refused:
+            if _night(path) in refused:
                 continue
             try:
                 record = _read(path)
@@ -79,9 +92,30 @@ def deliver(config: Config) -> None:
                 raise
             except DynaqError as error:
                 log.warning("%s cannot be delivered: %s; mend that, or delete the file", path, error)
-                refused.add(night)
+                refused.add(_night(path))
             else:
                 path.unlink()
+
+
+def close_killed(config: Config, tonight: str) -> None:
+    """Write of the nights that MLflow shows as running that they were killed, unless records of theirs still wait.
+
+    Args:
+        config: of a working directory in which no other night runs.
+        tonight: key of the night that does.
+
+    Raises:
+        ArtifactError, ConfigError, TransientError: as ``put`` and ``deliver`` do.
+    """
+    alive = nights_waiting(config) | {tonight}
+    for key, run in Tracker(config).own("attributes.status = 'RUNNING'").items():
+        record = RunRecord(key=key, name=run.run_name, started=run.start_time, status="KILLED")
+        if record.night not in alive:
+            put(config, record)
+
+
+def _night(path: Path) -> str:
+    return path.name.partition(".")[0]
 
 
 def _read(path: Path) -> RunRecord:

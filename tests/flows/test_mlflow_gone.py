@@ -12,7 +12,8 @@ from dynaq.config import Config
 from dynaq.config_file import load_config
 from dynaq.errors import ConfigError
 from dynaq.evaluation.champion import Decision
-from dynaq.tracking.spool import waiting
+from dynaq.tracking.mlflow_tracker import RunRecord
+from dynaq.tracking.spool import deliver, put, waiting
 from flows.children import free_port
 from flows.compare import _carry_out
 from flows.night import mlflow_night
@@ -52,6 +53,12 @@ def test_a_night_without_mlflow_finishes_and_comes_there_with_the_next_one(
     assert (first.info.status, second.info.status) == ("FINISHED", "FINISHED")
     assert "seconds_compare" in first.data.metrics
     assert first.data.params["agent.gamma"] == "0.3"
+
+    put(back, RunRecord(key="killed", name="killed", started=1))
+    deliver(back)
+    night(back)
+    runs = client.search_runs([experiment.experiment_id])
+    assert [run.info.status for run in runs if run.info.run_name == "killed"] == ["KILLED"]
 
     client.delete_experiment(experiment.experiment_id)
     with pytest.raises(ConfigError, match="the MLflow experiment dynaq was deleted"):

@@ -20,7 +20,7 @@ import requests
 from mlflow import MlflowClient
 
 from dynaq.errors import InputError
-from flows.children import Child, answers, free_port
+from flows.children import _LONGEST_LOG, Child, answers, free_port
 from tests.paths import ROOT
 from tests.receiver import Receiver
 
@@ -55,6 +55,16 @@ def test_a_child_that_dies_is_started_again_later_each_time(child: Child) -> Non
         f" started again in {each} s" for each in (1, 2, 4)
     ]
     assert said[0].startswith("pages ended with status -9;")
+
+
+def test_a_log_that_is_too_long_is_cut_also_under_a_server_that_runs(child: Child, tmp_path: Path) -> None:
+    log = tmp_path / "pages.log"
+    for length in (1, 2):
+        os.truncate(log, _LONGEST_LOG + length)
+        assert child.revive() is None
+        assert answers(child.address)
+        assert (tmp_path / "pages.log.1").stat().st_size == _LONGEST_LOG + length
+        assert b"GET / " in log.read_bytes()[:200]  # at its beginning, with no hole before
 
 
 def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Prefect's server listens on loopback, and what Prefect keeps of a flow is no pickle."""
+"""Prefect's server listens on loopback, and keeps flows neither as pickles nor for ever."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import socket
 from pathlib import Path
 
 import pytest
+import requests
 from prefect.settings import get_current_settings
 
 from dynaq.errors import InputError
@@ -22,6 +23,11 @@ def test_the_server_listens_on_loopback_only() -> None:
     socket.create_connection(("127.0.0.1", PREFECT_PORT), timeout=5).close()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.2", PREFECT_PORT), timeout=5)
+
+
+def test_old_runs_leave_its_database(prefect_api: str) -> None:
+    vacuum = requests.get(f"{prefect_api}/admin/settings", timeout=10).json()["server"]["services"]["db_vacuum"]
+    assert sorted(vacuum["enabled"]) == ["events", "flow_runs"]
 
 
 @pytest.mark.usefixtures("in_prefect")

@@ -14,7 +14,7 @@ from dynaq.config import Config
 from dynaq.config_file import load_config
 from dynaq.errors import TransientError
 from dynaq.tracking.mlflow_tracker import RunRecord, tracking_uri
-from dynaq.tracking.spool import deliver, put, waiting
+from dynaq.tracking.spool import close_killed, deliver, put, waiting
 from flows.children import free_port
 from tests.paths import BASE_CONFIG
 from tests.proxy import proxy
@@ -147,6 +147,30 @@ def test_a_record_that_is_refused_holds_up_its_own_night_only(
     assert "cannot be delivered: MLflow refused: INVALID_PARAMETER_VALUE; mend that, or delete the file" in caplog.text
     assert "it is damaged, or of another version of dynaq" in caplog.text
     assert "taken" in [run.info.run_name for run in runs(config)]
+
+
+def test_nights_that_were_killed_are_closed_by_the_next_one_of_their_working_directory(
+    store: str, tmp_path: Path
+) -> None:
+    here, elsewhere = configured(tmp_path, store), configured(tmp_path / "another" / tmp_path.name, store)
+    for config, key in ((here, "killed"), (here, "unheard"), (elsewhere, "elsewhere"), (here, "ended")):
+        put(config, RunRecord(key=key, name=key, started=1))
+        deliver(config)
+    put(here, RunRecord(key="ended", name="ended", started=1, status="FINISHED"))
+    put(here, RunRecord(key="tonight", name="tonight", started=2))
+    put(here, RunRecord(key="unheard", name="unheard", started=1, params={"no such?": "1"}))
+    put(here, RunRecord(key="unheard", name="unheard", started=1, status="FINISHED"))
+    deliver(here)
+    close_killed(here, "tonight")
+    deliver(here)
+    assert {run.info.run_name: run.info.status for run in runs(here)} == {
+        "killed": "KILLED",
+        "unheard": "RUNNING",  # it ended, and says so when what waits before is mended
+        "elsewhere": "RUNNING",
+        "ended": "FINISHED",
+        "tonight": "RUNNING",
+    }
+    assert len(waiting(here)) == 2
 
 
 def test_what_is_no_longer_there_is_said_and_the_rest_is_logged(
