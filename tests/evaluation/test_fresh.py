@@ -16,7 +16,7 @@ from dynaq.evaluation.market.world import OWN, World
 from dynaq.evaluation.online import run_online
 from dynaq.evaluation.panel import check_panel, make_panel
 from dynaq.evaluation.similarity import similarity_reached
-from tests.evaluation.test_online import BASELINE, COSINE, SEED, Titles, configured
+from tests.evaluation.online_toys import BASELINE, COSINE, SEED, Titles, configured
 
 LONG_AGO = 1e9
 
