@@ -12,14 +12,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from sklearn.metrics import ndcg_score
 from torch import Tensor
 
 from dynaq.config.relevance import RelevanceConfig
 from dynaq.config_file import load_config
 from dynaq.data.snapshot import Snapshot
 from dynaq.errors import InputError
-from dynaq.evaluation.judges.judged import ArmRelevance, SameForAll, compare, hit, ndcg, permutation_test, ranked
+from dynaq.evaluation.judges.judged import ArmRelevance, SameForAll, compare, permutation_test, ranked
 from dynaq.evaluation.judges.relevance import Grades, Lists, popularity, read_grades, sample_pairs
 from tests.bench.views import applicants, split
 from tests.paths import ROOT
@@ -50,41 +49,6 @@ def graded(rows: int = 20, seed: int = 0) -> Grades:
     """Three jobs an applicant, graded 0, 1 and 2."""
     chance = np.random.default_rng(seed)
     return Grades.of({(a, int(j)): g for a in range(rows) for g, j in enumerate(chance.permutation(80)[:3])})
-
-
-def test_ndcg_by_hand() -> None:
-    # Ranks: grade 0, 1, 0 | 3 comes fourth. DCG@3 = 1 / log2(3); the best order has 7 + 1 / log2(3).
-    scores, grades = np.array([[0.1, 0.9, 0.5, 0.3]]), np.array([[3, 0, 1, 0]], np.float32)
-    assert ndcg(scores, grades, 3) == pytest.approx([0.6309297536 / 7.6309297536])
-    assert hit(scores, grades, 1).tolist() == [0.0]
-    assert hit(scores, grades, 2).tolist() == [1.0]
-    assert ndcg(np.array([[4.0, 1, 3, 2]]), grades, 3).tolist() == [1.0]
-    assert np.isnan(ndcg(scores, np.zeros((1, 4), np.float32))).all()
-
-
-def test_equal_scores_get_the_mean_over_their_orders() -> None:
-    alike, grades = np.zeros((1, 4)), np.array([[0, 1, 0, 0]], np.float32)
-    assert hit(alike, grades, 2).tolist() == [0.5]
-    assert ndcg(alike, grades, 2) == pytest.approx([(1 + 0.6309297536) / 4])
-    chance = np.random.default_rng(0)
-    for _ in range(5):
-        scores, grades = chance.integers(3, size=(1, 6)).astype(float), chance.integers(3, size=(1, 6)).astype("f4")
-        grades[0, 0] = 2
-        orders = scores + 1e-6 * np.array(list(itertools.permutations(range(6))))
-        for metric in (ndcg, hit):
-            mean = metric(orders, grades.repeat(len(orders), axis=0), 2).mean()
-            assert metric(scores, grades, 2)[0] == pytest.approx(mean)
-
-
-def test_ndcg_is_that_of_sklearn_and_ends_where_the_list_does() -> None:
-    chance = np.random.default_rng(1)
-    scores, grades = chance.integers(9, size=(30, 25)).astype(float), chance.integers(4, size=(30, 25)).astype("f4")
-    theirs = [ndcg_score([2**g - 1], [s], k=10) for g, s in zip(grades, scores, strict=True)]
-    assert ndcg(scores, grades) == pytest.approx(theirs)
-    longer = np.pad(scores, ((0, 0), (0, 7)), constant_values=-np.inf), np.pad(grades, ((0, 0), (0, 7)))
-    assert ndcg(*longer) == pytest.approx(theirs)
-    assert hit(*longer) == pytest.approx(hit(scores, grades))
-    assert hit(longer[0][:, 20:], longer[1][:, 20:]) == pytest.approx((grades[:, 20:] >= 1).any(axis=1) * 1.0)
 
 
 def test_the_permutation_test_is_exact_for_few_and_keeps_its_level() -> None:

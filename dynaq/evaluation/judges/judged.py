@@ -16,10 +16,10 @@ from scipy import stats
 from torch import Tensor
 
 from dynaq.errors import InputError
+from dynaq.evaluation.judges.ranking import TOP, finite, ndcg
 from dynaq.evaluation.judges.relevance import RELEVANT, Lists
 from dynaq.protocols import Recommender
 
-K = 10
 _RESAMPLES = 10_000
 _IN_MEMORY = 1000  # resamples at once
 _PAIRS = 10_000  # scored at once: a network's activations are wide
@@ -97,34 +97,13 @@ def ranked(arm: Recommender, lists: Lists, name: str = "the arm") -> dict[Metric
     parts = [slice(start, start + rows) for start in range(0, len(applicants), rows)]
     with torch.no_grad():
         batches = [arm.scores(applicants[part], jobs[part]) for part in parts]
-    scores = torch.cat(batches).double().cpu().numpy()
-    if not np.isfinite(scores).all():
-        raise InputError(f"{name} gives scores that are no finite numbers: its training has diverged")
+    scores = finite(torch.cat(batches).double().cpu().numpy(), name)
     scores[~lists.listed] = -np.inf
-    return {"NDCG@10": ndcg(scores, lists.grades), "hit@10": hit(scores, lists.grades)}
+    gains = np.exp2(lists.grades.astype(np.float64)) - 1  # Burges et al. 2005
+    return {"NDCG@10": ndcg(scores, gains), "hit@10": hit(scores, lists.grades)}
 
 
-def ndcg(scores: Floats, grades: NDArray[np.float32], k: int = K) -> Floats:
-    """NDCG@k of each list: gain 2^grade - 1 (Burges et al. 2005), discount 1 / log2(1 + rank).
-
-    Equal scores favour nobody: the value is the mean over all orders of them (McSherry and Najork 2008). So is that
-    of sklearn.metrics.ndcg_score, but it returns one mean over all lists, and tests need the value of each.
-
-    Args:
-        scores: [A, n], larger is better; minus infinity where a list has ended.
-        grades: [A, n], 0 and above, and 0 where a list has ended.
-        k: ranks that count.
-
-    Returns:
-        float64 [A]; NaN where all grades are 0.
-    """
-    gains = np.exp2(grades.astype(np.float64)) - 1
-    ideal = _dcg(gains, gains, k)
-    share: Floats = np.divide(_dcg(scores, gains, k), ideal, out=np.full(len(ideal), np.nan), where=ideal > 0)
-    return share
-
-
-def hit(scores: Floats, grades: NDArray[np.float32], k: int = K) -> Floats:
+def hit(scores: Floats, grades: NDArray[np.float32], k: int = TOP) -> Floats:
     """Whether a job of grade 1 or more is among the first k: 0 or 1, and its chance where equal scores cross rank k.
 
     Args:
@@ -163,13 +142,3 @@ def _resampling(seed: int) -> dict[str, Any]:
         "vectorized": True,
         "random_state": np.random.default_rng(seed),
     }
-
-
-def _dcg(scores: Floats, gains: Floats, k: int) -> Floats:
-    """Each job has the mean discount of the ranks that those of its score share: [A, n], [A, n] -> [A]."""
-    discounts = 1 / np.log2(np.arange(2, scores.shape[1] + 2))
-    discounts[k:] = 0
-    up_to = np.concatenate([[0.0], np.cumsum(discounts)])
-    first, last = (stats.rankdata(-scores, method=which, axis=1).astype(np.int64) for which in ("min", "max"))
-    total: Floats = (gains * (up_to[last] - up_to[first - 1]) / (last - first + 1)).sum(axis=1)
-    return total
