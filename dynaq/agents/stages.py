@@ -6,6 +6,7 @@ Each writes a checkpoint under a key made of all its inputs and reuses one that 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -237,8 +238,8 @@ def _environment(
 
 
 def json_curves(curves: Curves) -> dict[str, list[float | None]]:
-    """Curves as JSON holds them: NaN becomes None."""
-    return {name: [v if v == v else None for v in values.tolist()] for name, values in curves.values.items()}
+    """Curves as JSON holds them: what is no finite number becomes None."""
+    return {name: [v if math.isfinite(v) else None for v in values.tolist()] for name, values in curves.values.items()}
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ import numpy as np
 import pytest
 from torch import Tensor
 
+from dynaq.agents.stages import json_curves
+from dynaq.agents.trainer import Curves
 from dynaq.config import Config
 from dynaq.data.snapshot import Snapshot
-from dynaq.errors import ArtifactError
+from dynaq.errors import ArtifactError, InputError
 from dynaq.evaluation import online
 from dynaq.evaluation.contestants import Contestant, contestants
 from dynaq.evaluation.market.world import OWN, World, worlds
@@ -224,3 +227,15 @@ def test_a_damaged_run_is_refused(runs: Runs, tmp_path: Path, name: str, content
         read_online(copy)
     with pytest.raises(ArtifactError, match=r"panel .*copy cannot be read"):
         read_panel(copy)
+
+
+def test_an_agent_that_has_diverged_is_refused_by_name(small_snapshot: Snapshot, tmp_path: Path) -> None:
+    config = configured(tmp_path, agent__learning_rate=1e20)
+    panel = make_panel(config, small_snapshot, None, {})
+    with pytest.raises(InputError, match="baseline, seed 1, gives scores that are no finite numbers: its training has"):
+        run_online(config, small_snapshot, panel, BASELINE, World(OWN), SEED, None)
+
+
+def test_curves_are_json_whatever_a_loss_was() -> None:
+    curves = json_curves(Curves({"q_loss": np.array([0.5, np.nan, np.inf, -np.inf])}))
+    assert json.dumps(curves, allow_nan=False) == '{"q_loss": [0.5, null, null, null]}'

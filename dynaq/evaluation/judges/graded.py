@@ -136,7 +136,7 @@ def rank_graded(
     if not finished(target, config.work_path):
         with one_thread():
             learner = starting(config, snapshot, read_panel(panel), contestant, seed, start).learner
-            found = ranked(learner, read_lists(lists).lists, contestant.name)
+            found = ranked(learner, read_lists(lists).lists, f"{contestant.name}, seed {seed},")
         with publish(target) as directory:
             np.savez(directory / "ranked.npz", **found)  # type: ignore[arg-type]
     return target

@@ -33,7 +33,9 @@ def ndcg(scores: ArrayLike, gains: ArrayLike, k: int = TOP) -> Values:
     """
     gained = np.asarray(gains, dtype=np.float64)
     ideal = _dcg(gained, gained, k)
-    return np.divide(_dcg(np.asarray(scores), gained, k), ideal, out=np.full(len(ideal), np.nan), where=ideal > 0)
+    reached = _dcg(np.asarray(scores), gained, k)
+    share: Values = np.divide(reached, ideal, out=np.full(len(ideal), np.nan), where=ideal > 0)
+    return share
 
 
 def _dcg(scores: NDArray[Any], gains: Values, k: int) -> Values:

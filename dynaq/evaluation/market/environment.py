@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dynaq.errors import InputError
+from dynaq.evaluation.judges.ranking import finite
 from dynaq.evaluation.market.market import Market
 from dynaq.mdp.environment import Observation
 from dynaq.protocols import Recommender
@@ -43,6 +43,7 @@ class OnlineEnvironment:
         self._offered = np.empty((0, 0), dtype=np.int64)
         self._at_rest = market.base_chances()
         self.asked: Recommender | None = None
+        self.who = "the recommender"  # for errors
 
     def observe(self, step: int) -> Observation:
         """All applicants, with the candidates that every arm sees at this step and history."""
@@ -61,10 +62,7 @@ class OnlineEnvironment:
         self._record["knows_best"].append(np.sort(chances, axis=1)[:, -self._slate :].mean(axis=1, dtype=np.float32))
 
     def _scores(self, recommender: Recommender, jobs: Tensor) -> Floats:
-        scores = recommender.scores(self.applicants, jobs).numpy()
-        if not np.isfinite(scores).all():
-            raise InputError("scores are no finite numbers: its training has diverged")
-        return scores
+        return finite(recommender.scores(self.applicants, jobs).numpy(), self.who)
 
     def best_slates(self) -> Tensor:
         """The most probable of the candidates just offered, which nobody can know: rows of jobs, int64 [A, k]."""
