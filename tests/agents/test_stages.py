@@ -183,8 +183,6 @@ def test_fewer_applicants_than_are_asked_in_a_step_are_refused_before_any_is_ask
 ) -> None:
     reward: Any = SilentApplicant()
     config = small_config(tmp_path, **{"finetune.applicants_per_step": 50})
-    with pytest.raises(
-        InputError, match=r"applicants_per_step is 50, but only \d+ applicants may be trained on"
-    ):
+    with pytest.raises(InputError, match=r"applicants_per_step is 50, but only \d+ applicants may be trained on"):
         stages.finetune(config, small_snapshot, LLM, reward, 1.0)
     assert not reward.asked
