@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,10 +18,9 @@ from torch import Tensor
 from dynaq.errors import InputError
 from dynaq.evaluation.judges.ranking import TOP, finite, ndcg
 from dynaq.evaluation.judges.relevance import RELEVANT, Lists
+from dynaq.evaluation.study.statistics import bootstrapped
 from dynaq.protocols import Recommender
 
-_RESAMPLES = 10_000
-_IN_MEMORY = 1000  # resamples at once
 _PAIRS = 10_000  # scored at once: a network's activations are wide
 
 Floats = NDArray[np.float64]
@@ -59,13 +58,12 @@ class SameForAll:
 
 
 def compare(
-    arms: Mapping[str, Mapping[Metric, Floats]], seed: int = 0, against: Sequence[str] = ("raw cosine", "random")
+    arms: Mapping[str, Mapping[Metric, Floats]], against: Sequence[str] = ("raw cosine", "random")
 ) -> list[ArmRelevance]:
     """Two rows an arm, one a metric.
 
     Args:
         arms: name -> metric -> float64 [A], of `ranked`; of an arm with several seeds, the mean over them.
-        seed: of the resampling.
         against: names of the arms that all are tested against; not themselves.
 
     Raises:
@@ -78,11 +76,9 @@ def compare(
         for metric, values in metrics.items():
             if len(values) < 2:
                 raise InputError(f"{len(values)} applicant has a relevant job, and an interval needs two: grade more")
-            low, high = stats.bootstrap(
-                (values,), np.mean, method="percentile", **_resampling(seed)
-            ).confidence_interval
-            p = {other: permutation_test(values, arms[other][metric], seed) for other in against if other != name}
-            table.append(ArmRelevance(name, metric, float(values.mean()), float(low), float(high), p))
+            found = bootstrapped(values)
+            p = {other: permutation_test(values, arms[other][metric]) for other in against if other != name}
+            table.append(ArmRelevance(name, metric, found.mean, found.low, found.high, p))
     return table
 
 
@@ -131,14 +127,13 @@ def permutation_test(first: Floats, second: Floats, seed: int = 0) -> float:
     Exact where there are no more than 10,000 ways to flip them.
     """
     differences = (np.asarray(first) - np.asarray(second),)
-    flipped = stats.permutation_test(differences, np.mean, permutation_type="samples", **_resampling(seed))
+    flipped = stats.permutation_test(
+        differences,
+        np.mean,
+        permutation_type="samples",
+        n_resamples=10_000,
+        batch=1000,  # at once in memory
+        vectorized=True,
+        random_state=np.random.default_rng(seed),
+    )
     return float(flipped.pvalue)
-
-
-def _resampling(seed: int) -> dict[str, Any]:
-    return {
-        "n_resamples": _RESAMPLES,
-        "batch": _IN_MEMORY,
-        "vectorized": True,
-        "random_state": np.random.default_rng(seed),
-    }
