@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dynaq.evaluation.judges.ranking import finite
+from dynaq.evaluation.judges.ranking import finite, top
 from dynaq.evaluation.market.market import Market
 from dynaq.mdp.environment import Observation
 from dynaq.protocols import Recommender
@@ -56,8 +56,8 @@ class OnlineEnvironment:
         """What it would show of columns [A, n] to applicants at rest."""
         scores = self._scores(recommender, torch.from_numpy(self._jobs[offered]))
         chances = np.take_along_axis(self._at_rest, offered, axis=1)
-        chosen = np.argsort(-scores, axis=1, kind="stable")[:, : self._slate]
-        self._record["knows"].append(np.take_along_axis(chances, chosen, axis=1).mean(axis=1, dtype=np.float32))
+        chosen = np.take_along_axis(chances, top(scores, self._slate), axis=1)
+        self._record["knows"].append(chosen.mean(axis=1, dtype=np.float32))
         self._record["knows_random"].append(chances.mean(axis=1, dtype=np.float32))
         self._record["knows_best"].append(np.sort(chances, axis=1)[:, -self._slate :].mean(axis=1, dtype=np.float32))
 
