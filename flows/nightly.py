@@ -8,9 +8,12 @@ from typing import Any
 
 from prefect import flow
 
+from dynaq.agents.stages import check_pool
+from dynaq.config import Config
 from dynaq.config_file import load_config
 from dynaq.data.connection import open_database
-from dynaq.data.snapshot import open_snapshot
+from dynaq.data.snapshot import Snapshot, open_snapshot
+from dynaq.evaluation.judges.graded import lists_from_file
 from dynaq.evaluation.panel import check_panel
 from flows.alone import alone
 from flows.compare import compare_arms
@@ -50,7 +53,7 @@ def nightly(config: str = "configs/demo.yaml", overrides: dict[str, Any] | None 
                 ingest(config, overrides)
         with night.timed("extract"):
             snapshot = extract(config, overrides)
-        check_panel(settings, open_snapshot(snapshot))
+        _check(settings, open_snapshot(snapshot))
         with night.timed("pretrain"):
             pretrain(config, overrides, snapshot)
         with night.timed("finetune"):
@@ -58,3 +61,11 @@ def nightly(config: str = "configs/demo.yaml", overrides: dict[str, Any] | None 
         report = compare_arms(settings, snapshot, night, day)
     remove_old(settings, since)
     return report
+
+
+def _check(config: Config, snapshot: Snapshot) -> None:
+    """Raise InputError for what this snapshot is too small for, before hours of training and not after them."""
+    check_panel(config, snapshot)
+    check_pool(config, snapshot)
+    if config.relevance:
+        lists_from_file(config, snapshot)

@@ -86,6 +86,10 @@ def run_online(
         config, snapshot, panel: where.
         contestant, world, seed: who, in which market.
         start: checkpoint that it starts from, or whose labels it learns from; None for whoever needs none.
+
+    Raises:
+        InputError: its scores are no finite numbers, or too few jobs are held out.
+        ArtifactError: its checkpoint cannot be used.
     """
     target = _path(config, snapshot, panel, contestant, world, seed, start)
     if finished(target, config.work_path):
@@ -99,7 +103,7 @@ def run_online(
         environment = OnlineEnvironment(market, read.applicants[chosen], read.jobs, n, config.agent.slate)
         begun = starting(config, snapshot, read, contestant, seed, start, environment)
         learner: Learner = begun.learner
-        environment.asked = learner
+        environment.asked, environment.who = learner, f"{contestant.name}, seed {seed},"
         rewards = {name: values[chosen] for name, values in read.rewards.items()}
         profiles = {"launch": profile(learner, environment, rewards)} if world.towards == OWN else {}
         curves = learn(

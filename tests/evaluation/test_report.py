@@ -119,7 +119,8 @@ def test_controls_budgets_costs_and_provenance_are_told(night: Night, text: str)
         "(hard_skills, skills), (hard_skills, title)",
         "given the mean: llm 37.",
         "hybrid is the first: there was no champion",
-        "| hybrid | neutral word | 90% of 40 |",
+        "| 36 of 40 | 0.060 [0.050, 0.070] |",
+        "| hybrid | gendered words swapped | none: no text has such a word |",
         "pretrain 12",
         "python -m flows nightly --config config.yaml",
     ):

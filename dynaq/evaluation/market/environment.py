@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dynaq.errors import InputError
+from dynaq.evaluation.judges.ranking import finite, top
 from dynaq.evaluation.market.market import Market
 from dynaq.mdp.environment import Observation
 from dynaq.protocols import Recommender
@@ -43,6 +43,7 @@ class OnlineEnvironment:
         self._offered = np.empty((0, 0), dtype=np.int64)
         self._at_rest = market.base_chances()
         self.asked: Recommender | None = None
+        self.who = "the recommender"  # for errors
 
     def observe(self, step: int) -> Observation:
         """All applicants, with the candidates that every arm sees at this step and history."""
@@ -55,16 +56,13 @@ class OnlineEnvironment:
         """What it would show of columns [A, n] to applicants at rest."""
         scores = self._scores(recommender, torch.from_numpy(self._jobs[offered]))
         chances = np.take_along_axis(self._at_rest, offered, axis=1)
-        chosen = np.argsort(-scores, axis=1, kind="stable")[:, : self._slate]
-        self._record["knows"].append(np.take_along_axis(chances, chosen, axis=1).mean(axis=1, dtype=np.float32))
+        chosen = np.take_along_axis(chances, top(scores, self._slate), axis=1)
+        self._record["knows"].append(chosen.mean(axis=1, dtype=np.float32))
         self._record["knows_random"].append(chances.mean(axis=1, dtype=np.float32))
         self._record["knows_best"].append(np.sort(chances, axis=1)[:, -self._slate :].mean(axis=1, dtype=np.float32))
 
     def _scores(self, recommender: Recommender, jobs: Tensor) -> Floats:
-        scores = recommender.scores(self.applicants, jobs).numpy()
-        if not np.isfinite(scores).all():
-            raise InputError("scores are no finite numbers: its training has diverged")
-        return scores
+        return finite(recommender.scores(self.applicants, jobs).numpy(), self.who)
 
     def best_slates(self) -> Tensor:
         """The most probable of the candidates just offered, which nobody can know: rows of jobs, int64 [A, k]."""

@@ -235,16 +235,23 @@ def relevance(rows: Sequence[ArmRelevance], metric: str) -> str:
 def fairness(swings: Sequence[tuple[str, str, Swing]]) -> str:
     """What a change of the texts does to the recommendations."""
     return table(
-        ["arm", "changed", "applicants moved", "size of the change", "same top jobs", "shift of scores", "gain"],
+        [
+            "arm",
+            "changed",
+            "applicants moved",
+            "size",
+            "same top jobs",
+            "shift of scores",
+            "beyond a neutral change",
+            "gain",
+        ],
         (
             [
                 _cell(arm),
                 _cell(changed),
-                f"{100 * swing.moved:.0f}% of {swing.applicants}",
-                interval(swing.distance),
-                interval(swing.overlap),
-                interval(swing.shift),
-                "" if swing.gain is None else interval(swing.gain, "+.3f"),
+                f"{swing.moved} of {swing.applicants}" if swing.moved else "none: no text has such a word",
+                *("" if each is None else interval(each) for each in (swing.distance, swing.overlap, swing.shift)),
+                *("" if each is None else interval(each, "+.3f") for each in (swing.beyond, swing.gain)),
             ]
             for arm, changed, swing in swings
         ),

@@ -96,6 +96,27 @@ def paired(first: ArrayLike, second: ArrayLike) -> Difference:
     return Difference(estimate(gains), p_value, float((1 + np.sign(gains)).mean() / 2), seeds)
 
 
+def bootstrapped(values: ArrayLike) -> Estimate:
+    """Mean and 95% percentile bootstrap interval of values that are drawn one by one, such as applicants: [n].
+
+    Raises:
+        InputError: NaN, or fewer than two values.
+    """
+    sample = np.asarray(values, dtype=np.float64)
+    if sample.ndim != 1 or len(sample) < 2 or not np.isfinite(sample).all():
+        raise InputError(f"an interval needs at least 2 finite values, but was given {list(sample.shape)}")
+    ends = stats.bootstrap(
+        (sample,),
+        np.mean,
+        confidence_level=CONFIDENCE,
+        n_resamples=10_000,
+        batch=1000,  # at once in memory
+        method="percentile",
+        random_state=np.random.default_rng(BOOTSTRAP_SEED),
+    ).confidence_interval
+    return Estimate(float(sample.mean()), float(ends.low), float(ends.high))
+
+
 def interquartile_mean(values: ArrayLike) -> Estimate:
     """Mean of the seed means between the quartiles and its 95% interval; outliers do not move it.
 
