@@ -16,7 +16,7 @@ import secrets
 import shutil
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import cache
@@ -43,11 +43,26 @@ def inputs_key(**inputs: Any) -> str:
 @cache
 def code_version() -> str:
     """Version of the package and a digest of its sources: figures of two versions of the code are never confused."""
+    return f"{__version__}+{sources_digest(Path(__file__).parent)}"
+
+
+@cache
+def training_code() -> str:
+    """The same without the packages that only judge: who changes a report need not train and label again.
+
+    Nothing that learns imports them, by the import contract.
+    """
+    return f"{__version__}+{sources_digest(Path(__file__).parent, without=('doctor', 'evaluation'))}"
+
+
+def sources_digest(root: Path, without: Collection[str] = ()) -> str:
+    """12 hex digits of all Python sources under a directory, names included, but for some of its packages."""
     digest = hashlib.sha256()
-    root = Path(__file__).parent
     for source in sorted(root.rglob("*.py")):
-        digest.update(str(source.relative_to(root)).encode() + source.read_bytes())
-    return f"{__version__}+{digest.hexdigest()[:12]}"
+        name = source.relative_to(root)
+        if name.parts[0] not in without:
+            digest.update(str(name).encode() + source.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 @contextmanager

@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> int:
         config = load_config(options.config, overrides)
         os.environ.setdefault("PREFECT_HOME", str(config.work_path / "prefect"))
         if options.flow == "doctor":
-            return doctor(config, _running_api(config))
+            return doctor(config, _known_api(config))
         _make_workdir(config)
         if options.flow == "services":
             if overrides:
@@ -129,18 +129,17 @@ def _override(text: str) -> tuple[str, Any]:
         raise ConfigError(f"--set {text}: {value!r} is not a YAML value") from None
 
 
-def _running_api(config: Config) -> str | None:
-    """PREFECT_API_URL, or the address of services that are up."""
+def _known_api(config: Config) -> str | None:
+    """PREFECT_API_URL, or the address of services, which may have been killed."""
     services = api_file(config)
-    if "PREFECT_API_URL" not in os.environ and services.exists() and answers(f"{services.read_text()}/health"):
-        return services.read_text()
-    return os.environ.get("PREFECT_API_URL")
+    return os.environ.get("PREFECT_API_URL") or (services.read_text() if services.exists() else None)
 
 
 @contextmanager
 def _prefect_api(config: Config) -> Iterator[str]:
     """A server for this run: workers in other processes would each start one of their own otherwise."""
-    if api := _running_api(config):
+    api = _known_api(config)
+    if api and (api == os.environ.get("PREFECT_API_URL") or answers(f"{api}/health")):
         yield api
         return
     with prefect_server(0, config.work_path / "logs" / "prefect.log") as url:

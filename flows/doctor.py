@@ -51,6 +51,7 @@ def doctor(config: Config, api: str | None, show: Callable[[str], None] = print)
 def _check_parts(config: Config, api: str | None, usable: bool, passes: _Passes) -> None:
     """Whatever takes packages to look at. ImportError: one of them is missing."""
     from dynaq.data.embedded import START_S
+    from dynaq.doctor.dask import check_dask
     from dynaq.doctor.disk import check_disk
     from dynaq.doctor.llm import check_judge, check_llm
     from dynaq.doctor.mongodb import check_collection, check_mongodb, sources
@@ -67,6 +68,8 @@ def _check_parts(config: Config, api: str | None, usable: bool, passes: _Passes)
     if config.judge:
         passes("judge", check_judge)
     passes("mlflow", partial(check_mlflow, config))
+    if config.dask not in (None, "local"):
+        passes("dask", partial(check_dask, config.dask))
     if passes("prefect", partial(check_server, api)) and api:
         passes("nightly", partial(check_deployment, api))
         passes("schedule", partial(check_schedule, api, config.night))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
@@ -29,11 +30,15 @@ def fan_out(
 
     All are run to their end before the first error is raised, so that what has finished is there for the next try.
     ``account`` says what has been spent; it is shown beside the bar.
+
+    Raises:
+        TransientError: a process was killed, and with it what the others were at.
+        Exception: whatever a task raises.
     """
     if not calls:
         return {}
     every_s = 1 if sys.stderr.isatty() else 30  # in a log each word of the bar is a line
-    with _runner(config, len(calls)) as runner:
+    with _killed_may_pass(task.name), _runner(config, len(calls)) as runner:
         futures = {key: runner.submit(task, arguments) for key, arguments in calls.items()}
         with (
             tqdm(desc=task.name, total=len(futures), unit=" arms", file=sys.stderr, mininterval=every_s) as bar,
@@ -65,6 +70,20 @@ def _runner(config: Config, calls: int) -> TaskRunner[Any]:
         cluster_class="distributed.LocalCluster",
         cluster_kwargs={"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None},
     )
+
+
+@contextmanager
+def _killed_may_pass(name: str) -> Iterator[None]:
+    """Let a night be tried again whose workers were killed, as the kernel does with them where memory is short."""
+    try:
+        yield
+    except Exception as error:
+        dask = sys.modules.get("distributed")  # who has not imported it does not get its error
+        if isinstance(error, BrokenExecutor) or (dask and isinstance(error, dask.KilledWorker)):
+            raise TransientError(
+                f"a process of {name} was killed: if memory is short, set processes lower or give Dask's workers more"
+            ) from None
+        raise
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import Any
 from prefect import flow, get_run_logger
 
 from dynaq.agents.arms import Arm, arms
+from dynaq.agents.stages import check_pool
 from dynaq.config import Config
 from dynaq.config_file import load_config
 from dynaq.data.connection import open_database
@@ -54,6 +55,8 @@ def finetune(
     settings, since = load_config(config, overrides), time.time()
     day = named_day(day) if day else today()
     snapshot = find_snapshot(settings, snapshot)
+    opened = open_snapshot(snapshot)
+    check_pool(settings, opened)
     endpoint, log = resolve_endpoint(), get_run_logger()
     if endpoint is None:
         log.warning("No LLM is configured: labels come from the rule-based stand-in rule-sim-v1, not from an LLM")
@@ -65,7 +68,7 @@ def finetune(
         stand_in_server() as stand_in,
         open_database(settings.mongo, settings.work_path) as database,
     ):
-        opened, provenance = open_snapshot(snapshot), feedback_endpoint(stand_in).provenance
+        provenance = feedback_endpoint(stand_in).provenance
         ledger = open_ledger(settings, opened, database, provenance, day)
         asked = arms(settings, "llm", "hybrid")
         log.info(_forecast(settings, opened, len(asked)))

@@ -1,8 +1,9 @@
-"""What several flows begin with: the run in MLflow that a night is, and the snapshot that it learns from."""
+"""What several flows begin with: the day and the MLflow run of a night, and the snapshot that it learns from."""
 
 from __future__ import annotations
 
 import logging
+import math
 import secrets
 import time
 from collections.abc import Collection, Iterator, Mapping
@@ -24,6 +25,21 @@ from dynaq.tracking.mlflow_tracker import RunRecord, flat_params
 from dynaq.tracking.spool import close_killed, put
 from tasks.report import deliver_spool
 from tasks.retention import prune_results
+
+
+@contextmanager
+def day_of_the_night(config: Config) -> Iterator[str]:
+    """The day, UTC, on which a night first began, however often it is tried again, until it has ended well.
+
+    Budget, audit and weights are of a day: killed or failed before midnight and started again after it, a night goes on
+    with what it had. What began longer than ``night.longest_h`` ago is over, and another night begins.
+    """
+    began = config.work_path / "night-began"  # its time is all that it says: nothing to be half-written
+    age_s = time.time() - began.stat().st_mtime if began.exists() else math.inf
+    if not 0 <= age_s < config.night.longest_h * 3600:  # below 0 the clock went back
+        began.touch()
+    yield datetime.fromtimestamp(began.stat().st_mtime, UTC).date().isoformat()
+    began.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

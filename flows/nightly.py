@@ -8,18 +8,21 @@ from typing import Any
 
 from prefect import flow
 
+from dynaq.agents.stages import check_pool
+from dynaq.config import Config
 from dynaq.config_file import load_config
 from dynaq.data.connection import open_database
-from dynaq.data.snapshot import open_snapshot
+from dynaq.data.snapshot import Snapshot, open_snapshot
+from dynaq.evaluation.judges.graded import lists_from_file
 from dynaq.evaluation.panel import check_panel
 from flows.alone import alone
 from flows.compare import compare_arms
 from flows.extract import extract
 from flows.finetune import finetune
 from flows.ingest import ingest
-from flows.night import mlflow_night, remove_old
+from flows.night import day_of_the_night, mlflow_night, remove_old
 from flows.pretrain import pretrain
-from tasks.labelling import reach_database, today
+from tasks.labelling import reach_database
 from tasks.retry import give_up_unless_transient
 
 
@@ -31,16 +34,17 @@ def nightly(config: str = "configs/demo.yaml", overrides: dict[str, Any] | None 
 
     What an earlier or interrupted night has finished for the same inputs is reused, unless ``overrides`` give another
     text for ``fresh``. What no recent night has used is removed in the end. A deployed night that a server did not
-    answer is tried again twice, ten minutes apart.
+    answer, or that lost a worker, is tried again twice, ten minutes apart; its day stays that of its beginning.
 
     Args:
         config: a YAML file under configs/, or one of yours that extends configs/base.yaml.
         overrides: knobs to change for this run, by dotted key, as {"agent.gamma": 0.5}.
     """
-    settings, day, since = load_config(config, overrides), today(), time.time()
+    settings, since = load_config(config, overrides), time.time()
     reach_database(settings)
     # An embedded mongod stays up between the stages.
     with (
+        day_of_the_night(settings) as day,
         open_database(settings.mongo, settings.work_path),
         mlflow_night(settings, f"nightly {settings.name}") as night,
     ):
@@ -49,7 +53,7 @@ def nightly(config: str = "configs/demo.yaml", overrides: dict[str, Any] | None 
                 ingest(config, overrides)
         with night.timed("extract"):
             snapshot = extract(config, overrides)
-        check_panel(settings, open_snapshot(snapshot))
+        _check(settings, open_snapshot(snapshot))
         with night.timed("pretrain"):
             pretrain(config, overrides, snapshot)
         with night.timed("finetune"):
@@ -57,3 +61,11 @@ def nightly(config: str = "configs/demo.yaml", overrides: dict[str, Any] | None 
         report = compare_arms(settings, snapshot, night, day)
     remove_old(settings, since)
     return report
+
+
+def _check(config: Config, snapshot: Snapshot) -> None:
+    """Raise InputError for what this snapshot is too small for, before hours of training and not after them."""
+    check_panel(config, snapshot)
+    check_pool(config, snapshot)
+    if config.relevance:
+        lists_from_file(config, snapshot)

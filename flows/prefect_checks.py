@@ -21,15 +21,17 @@ _NIGHTLY = "nightly/nightly"
 def check_server(api: str | None) -> Finding:
     """Whether the server of that address answers; None is no fault."""
     if api is None:
-        return Finding("ok", "no PREFECT_API_URL: a server runs for as long as a flow does, and no schedule")
+        return Finding(
+            "ok", "no PREFECT_API_URL, no services: a server runs for as long as a flow does, and no schedule"
+        )
     with _client(api) as client:
         error = client.api_healthcheck()
         if error is None:
             return Finding("ok", f"a server of version {client.api_version()} answers")
     return Finding(
         "FAIL",
-        f"the server of PREFECT_API_URL does not answer ({type(error).__name__})",
-        "start it (make services), correct the address, or unset it",
+        f"the server of PREFECT_API_URL, or of services that were killed, does not answer ({type(error).__name__})",
+        "start it (make services), or correct or unset the address (of services: remove prefect-api-url from workdir)",
     )
 
 

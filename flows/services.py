@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 from dynaq.config import Config
@@ -20,6 +22,8 @@ _LOST_AFTER_S = 300.0  # a busy machine takes its time between the start of a ni
 _NIGHT_GRACE_S = 45.0
 _LOOK_S = 15.0
 
+_Look = Callable[..., int | None]  # ``_look`` of these services
+
 
 def run_services(config: Config, path: str) -> None:
     """Start everything, start again what dies, tell of bad nights, and stop it all on Ctrl-C or SIGTERM.
@@ -32,6 +36,7 @@ def run_services(config: Config, path: str) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):  # even where whoever started us ignores them, and so for the worker
         signal.signal(number, signal.default_int_handler)
     logs, address = config.work_path / "logs", os.environ.pop(_NOTICE_URL, "")  # nobody else need know it
+    look = partial(_look, address, timedelta(hours=config.night.longest_h))
     servers, tracking = _servers(config, logs)
     os.environ["PREFECT_API_URL"] = f"{servers[0].address}/api"
     command = ["prefect", "worker", "start", "--pool", _POOL]
@@ -40,6 +45,7 @@ def run_services(config: Config, path: str) -> None:
         for server in servers:
             server.start()
         from flows.register import register  # it imports Prefect, which then reads the address of the server
+        from flows.watch import skip_missed_nights
 
         for server in servers:
             server.wait_until_ready()
@@ -48,15 +54,16 @@ def run_services(config: Config, path: str) -> None:
         _say(f"nightly at {config.night.cron} {config.night.timezone}; logs in {logs}; Ctrl-C stops everything")
         if not address:
             _say(f"nobody is told of bad nights: {_NOTICE_URL} is not set")
+        skip_missed_nights(_say)
         worker.start()
         api_file(config).write_text(os.environ["PREFECT_API_URL"])
         try:
-            _keep([*servers, worker], address)
+            _keep([*servers, worker], look)
         except KeyboardInterrupt:
             _say("stopping; a night is given time to end")
-            _end_nights(address)
+            _end_nights(look)
             worker.stop()
-            _look(address, lost_after_s=0)
+            look(lost_after_s=0)
     finally:
         api_file(config).unlink(missing_ok=True)
         for child in (worker, *servers):
@@ -81,10 +88,10 @@ def _servers(config: Config, logs: Path) -> tuple[list[Child], dict[str, str]]:
     return [prefect, mlflow], {"MLFLOW_TRACKING_URI": mlflow.address, "MLFLOW_BACKEND_STORE_URI": store}
 
 
-def _keep(children: list[Child], address: str) -> None:
+def _keep(children: list[Child], look: _Look) -> None:
     """Start again what dies, and look at the nights, for ever."""
     while True:
-        _look(address)
+        look()
         looked = time.monotonic()
         while time.monotonic() - looked < _LOOK_S:
             for child in children:
@@ -93,23 +100,23 @@ def _keep(children: list[Child], address: str) -> None:
             time.sleep(1)
 
 
-def _end_nights(address: str) -> None:
+def _end_nights(look: _Look) -> None:
     """Let the worker end what is under way while there is a server to tell."""
     from flows.watch import cancel_nights
 
     deadline = time.monotonic() + _NIGHT_GRACE_S
     with suppress(Exception):  # a server that is gone
         cancel_nights()
-    while _look(address, lost_after_s=0) != 0 and time.monotonic() < deadline:
+    while look(lost_after_s=0) != 0 and time.monotonic() < deadline:
         time.sleep(1)
 
 
-def _look(address: str, lost_after_s: float = _LOST_AFTER_S) -> int | None:
+def _look(address: str, longest: timedelta, lost_after_s: float = _LOST_AFTER_S) -> int | None:
     """How many nights are under way; None where the server does not say."""
     from flows.watch import look_at_nights
 
     try:
-        return look_at_nights(address, _say, timedelta(seconds=lost_after_s))
+        return look_at_nights(address, _say, timedelta(seconds=lost_after_s), longest)
     except Exception as error:  # the server may just be starting again
         _say(f"the nights could not be looked at ({type(error).__name__})")
         return None

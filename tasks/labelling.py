@@ -12,7 +12,7 @@ from typing import Any
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
 
-from dynaq.artifacts import code_version, finished, inputs_key, publish
+from dynaq.artifacts import finished, inputs_key, publish, training_code
 from dynaq.config import Config
 from dynaq.data.connection import MongoDatabase, open_database
 from dynaq.data.journal import Journal
@@ -61,7 +61,7 @@ def open_ledger(config: Config, snapshot: Snapshot, database: MongoDatabase, pro
 
 
 def today() -> str:
-    """The day that budgets and audits belong to, UTC, as 2026-11-21; a night keeps that of its beginning."""
+    """The day that budgets and audits belong to, UTC, as 2026-11-21; a night has one of its own."""
     return datetime.now(UTC).date().isoformat()
 
 
@@ -144,7 +144,7 @@ def _audits(config: Config, snapshot: Snapshot, provenance: str) -> Path:
         asked=what_is_asked(config, snapshot, provenance),
         audit=config.llm.audit.model_dump(),
         values=config.llm.values.model_dump(),
-        code=code_version(),
+        code=training_code(),
     )
     return config.work_path / "audits" / key
 

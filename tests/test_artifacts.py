@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from dynaq.artifacts import finished, made_before, publish, staged
+from dynaq.artifacts import finished, made_before, publish, sources_digest, staged
 
 
 def left_over(out_root: Path, host: str, pid: int, age_s: float = 0) -> Path:
@@ -93,3 +93,19 @@ def test_a_damaged_result_is_named_and_set_aside(
     assert aside.name.startswith("one-20")
     assert {path.name: path.read_bytes() for path in aside.iterdir()} == left  # nothing is deleted
     assert not result.exists()
+
+
+def test_who_judges_is_not_part_of_what_was_learned(tmp_path: Path) -> None:
+    for name in ("agents/dyna_q.py", "evaluation/report/words.py"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text("before = 1\n")
+
+    def digests() -> tuple[str, str]:
+        return sources_digest(tmp_path), sources_digest(tmp_path, without=("evaluation",))
+
+    whole, learning = digests()
+    (tmp_path / "evaluation/report/words.py").write_text("after = 1\n")
+    assert digests()[0] != whole
+    assert digests()[1] == learning
+    (tmp_path / "agents/dyna_q.py").write_text("after = 1\n")
+    assert digests()[1] != learning

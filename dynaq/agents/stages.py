@@ -6,6 +6,7 @@ Each writes a checkpoint under a key made of all its inputs and reuses one that 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -20,11 +21,12 @@ from dynaq.agents.dyna_q import DynaQ
 from dynaq.agents.exploration import epsilon_at
 from dynaq.agents.state import learned, load_learned
 from dynaq.agents.trainer import Curves, learn
-from dynaq.artifacts import code_version, finished, inputs_key
+from dynaq.artifacts import finished, inputs_key, training_code
 from dynaq.config import Config
 from dynaq.data.experiences import Experience, ExperienceStore
 from dynaq.data.snapshot import Snapshot
 from dynaq.data.splits import Split, stored_split
+from dynaq.errors import InputError
 from dynaq.mdp.candidates import CandidateSampler
 from dynaq.mdp.environment import TrainingEnvironment
 from dynaq.mdp.features import FeatureSpace
@@ -63,6 +65,19 @@ def pretrain(config: Config, snapshot: Snapshot, arm: Arm) -> Path:
     return target
 
 
+def check_pool(config: Config, snapshot: Snapshot) -> None:
+    """Raise InputError, before anything is paid for, where fewer may be trained on than are asked in a step.
+
+    Steps are counted by the configured batch, here and in the control that replays what the hybrid has paid for.
+    """
+    pool, batch = len(split_of(config, snapshot).training_applicants), config.finetune.applicants_per_step
+    if pool < batch:
+        raise InputError(
+            f"finetune.applicants_per_step is {batch}, but only {pool} applicants may be trained on: ask fewer at a"
+            " step, lower split.applicants or extract more"
+        )
+
+
 def finetune(config: Config, snapshot: Snapshot, arm: Arm, reward: LLMFeedback, weight: float) -> list[Path]:
     """Train on LLM feedback, from scratch (``llm``) or from the cosine's weights (``hybrid``).
 
@@ -76,12 +91,14 @@ def finetune(config: Config, snapshot: Snapshot, arm: Arm, reward: LLMFeedback, 
 
     Raises:
         ArtifactError: a hybrid agent finds no pre-trained checkpoint.
+        InputError: there are fewer applicants than a step asks.
         LabelError, TransientError: labels cannot be had; those already paid for are stored.
     """
     stage = config.finetune
     targets = [finetuned_path(config, snapshot, arm, reward.name, weight, budget) for budget in stage.budgets]
     if all([finished(target, config.work_path) for target in targets]):  # each is looked at, and marked as used
         return targets
+    check_pool(config, snapshot)
     rewards, steps_before = [reward.name], 0
     with one_thread():
         agent = new_agent(config, snapshot, arm)
@@ -93,7 +110,7 @@ def finetune(config: Config, snapshot: Snapshot, arm: Arm, reward: LLMFeedback, 
         # A strategy chooses among the candidates of more applicants than it asks about.
         seen = stage.applicants_per_step * (1 if stage.ask.strategy == "policy" else stage.ask.pool)
         environment = _environment(config, snapshot, arm, reward, seen)
-        asked = min(stage.applicants_per_step, environment.applicants_per_step) * config.agent.slate
+        asked = stage.applicants_per_step * config.agent.slate
         curves: Curves | None = None
         for before, budget, target in zip([0, *stage.budgets], stage.budgets, targets, strict=False):
             more = learn(
@@ -182,7 +199,7 @@ def _path(config: Config, snapshot: Snapshot, arm: Arm, stage: str, **inputs: An
         split=config.split.model_dump(),
         seed_of_split=config.seed,
         fresh=config.fresh,
-        code=code_version(),
+        code=training_code(),
         **inputs,
     )
     return config.work_path / "checkpoints" / f"{stage}-{arm.name}-{key}"
@@ -237,8 +254,8 @@ def _environment(
 
 
 def json_curves(curves: Curves) -> dict[str, list[float | None]]:
-    """Curves as JSON holds them: NaN becomes None."""
-    return {name: [v if v == v else None for v in values.tolist()] for name, values in curves.values.items()}
+    """Curves as JSON holds them: what is no finite number becomes None."""
+    return {name: [v if math.isfinite(v) else None for v in values.tolist()] for name, values in curves.values.items()}
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dynaq.artifacts import code_version, finished, inputs_key, publish, readable
+from dynaq.artifacts import finished, inputs_key, publish, readable, training_code
 from dynaq.data import near_duplicates
 from dynaq.data.manifest import Side
 from dynaq.data.snapshot import Snapshot
@@ -102,7 +102,7 @@ def stored_split(
         jobs=jobs_share,
         seed=seed,
         fresh=fresh,
-        code=code_version(),
+        code=training_code(),
     )
     target = workdir / "splits" / f"split-{key}"
     if not finished(target, workdir):

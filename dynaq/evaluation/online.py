@@ -33,6 +33,7 @@ from dynaq.evaluation.panel import Panel, candidates_without_repeats, read_panel
 from dynaq.evaluation.starts import Start, starting
 from dynaq.evaluation.study.profile import profile
 
+_ARRAYS = ("rewards", "chances", "best", "knows", "knows_random", "knows_best")
 _READ = 20_000  # texts of a side, beside the panel's, that a market is made of at most
 
 
@@ -45,6 +46,8 @@ class OnlineRun:
         rewards: float32 [steps, A], mean answer over the slate.
         chances: float32 [steps, A], its expectation.
         best: float32 [steps, A], the expectation of the best slate of the same candidates.
+        knows, knows_random, knows_best: float32 [steps, A], before the learning of a step: the expectation of what it
+            would show at rest (market/environment.py), of a random and of the best slate of the same candidates.
         ndcg: float32 [2, A], NDCG@10 over the panel's jobs at launch and at the end; empty in a dialled market.
         curves: training curves while online, by metric.
         before: labels, tokens and gradient steps before launch.
@@ -61,6 +64,9 @@ class OnlineRun:
     rewards: NDArray[np.float32]
     chances: NDArray[np.float32]
     best: NDArray[np.float32]
+    knows: NDArray[np.float32]
+    knows_random: NDArray[np.float32]
+    knows_best: NDArray[np.float32]
     ndcg: NDArray[np.float32]
     curves: dict[str, list[float | None]]
     before: dict[str, int]
@@ -80,6 +86,10 @@ def run_online(
         config, snapshot, panel: where.
         contestant, world, seed: who, in which market.
         start: checkpoint that it starts from, or whose labels it learns from; None for whoever needs none.
+
+    Raises:
+        InputError: its scores are no finite numbers, or too few jobs are held out.
+        ArtifactError: its checkpoint cannot be used.
     """
     target = _path(config, snapshot, panel, contestant, world, seed, start)
     if finished(target, config.work_path):
@@ -93,6 +103,7 @@ def run_online(
         environment = OnlineEnvironment(market, read.applicants[chosen], read.jobs, n, config.agent.slate)
         begun = starting(config, snapshot, read, contestant, seed, start, environment)
         learner: Learner = begun.learner
+        environment.asked, environment.who = learner, f"{contestant.name}, seed {seed},"
         rewards = {name: values[chosen] for name, values in read.rewards.items()}
         profiles = {"launch": profile(learner, environment, rewards)} if world.towards == OWN else {}
         curves = learn(
@@ -209,8 +220,7 @@ def _write(
     }
     kept = environment.record()
     with publish(target) as directory:
-        arrays = {name: kept[name] for name in ("rewards", "chances", "best")}
-        np.savez_compressed(directory / "run.npz", ndcg=ndcg, **arrays)  # type: ignore[arg-type]
+        np.savez_compressed(directory / "run.npz", ndcg=ndcg, **{name: kept[name] for name in _ARRAYS})  # type: ignore[arg-type]
         (directory / "run.json").write_text(json.dumps(record, allow_nan=False) + "\n")
 
 
@@ -223,6 +233,6 @@ def read_online(path: Path) -> OnlineRun:
     with readable("online run", path):
         record: dict[str, Any] = json.loads((path / "run.json").read_text())
         with (path / "run.npz").open("rb") as file, np.load(file) as arrays:
-            named = {name: arrays[name] for name in ("rewards", "chances", "best", "ndcg")}
+            named = {name: arrays[name] for name in (*_ARRAYS, "ndcg")}
         contestant, world = Contestant(**record.pop("contestant")), World(**record.pop("world"))
         return OnlineRun(contestant=contestant, world=world, **record, **named)

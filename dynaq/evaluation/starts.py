@@ -175,8 +175,8 @@ class Optimum(RandomChoice):
         return self._environment.best_slates()
 
     def scores(self, applicants: Tensor, jobs: Tensor) -> Tensor:
-        """The chances while nobody is tired; all jobs of the panel must be asked for."""
-        return torch.from_numpy(self._environment.market.base_chances())
+        """The chances while nobody is tired; of all the market's applicants."""
+        return torch.from_numpy(self._environment.chances_at_rest(jobs))
 
 
 class _Recorded:

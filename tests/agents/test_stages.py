@@ -15,7 +15,7 @@ from dynaq.agents.state import learned, load_learned
 from dynaq.config import Config
 from dynaq.config_file import load_config
 from dynaq.data.snapshot import Snapshot
-from dynaq.errors import ArtifactError
+from dynaq.errors import ArtifactError, InputError
 from dynaq.tracking.checkpoint import load_checkpoint
 from tests.paths import BASE_CONFIG
 
@@ -176,3 +176,13 @@ def test_a_strategy_asks_as_often_as_the_budget_says_and_nothing_twice(
     split = stages.split_of(config, small_snapshot)
     assert {row for row, _ in reward.pairs} <= set(split.training_applicants.tolist())
     assert {row for _, row in reward.pairs} <= set(split.training_jobs.tolist())
+
+
+def test_fewer_applicants_than_are_asked_in_a_step_are_refused_before_any_is_asked(
+    small_snapshot: Snapshot, tmp_path: Path
+) -> None:
+    reward: Any = SilentApplicant()
+    config = small_config(tmp_path, **{"finetune.applicants_per_step": 50})
+    with pytest.raises(InputError, match=r"applicants_per_step is 50, but only \d+ applicants may be trained on"):
+        stages.finetune(config, small_snapshot, LLM, reward, 1.0)
+    assert not reward.asked

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import socket
+import sqlite3
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from distributed import Client, LocalCluster
 from mlflow import MlflowClient
 from pydantic import SecretStr
 from pymongo.database import Database
@@ -20,6 +22,7 @@ from dynaq.config import Config, MongoConfig
 from dynaq.config_file import load_config
 from dynaq.data.embedded import find_mongod
 from dynaq.data.vectors import encode_vector
+from dynaq.doctor.dask import check_dask
 from dynaq.doctor.finding import Finding, examine
 from dynaq.doctor.llm import check_endpoint, check_judge, check_llm
 from dynaq.doctor.mongodb import check_collection, check_mongodb, sources
@@ -173,10 +176,28 @@ def test_a_store_that_is_there_one_that_is_not_and_a_deleted_experiment(tmp_path
     client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
     experiment = client.create_experiment("dynaq")
     assert check_mlflow(config).status == "ok"
+    assert client.get_experiment(experiment).tags == {}
+    with sqlite3.connect(tmp_path / "mlflow.db") as store:  # an account that may read and not write
+        refuse = "CREATE TRIGGER refuse BEFORE INSERT ON experiment_tags BEGIN SELECT RAISE(ABORT, 'denied'); END"
+        store.execute(refuse)
+    store.close()
+    assert examine(lambda: check_mlflow(config), 30).status == "FAIL"
     client.delete_experiment(experiment)
     assert check_mlflow(config).status == "FAIL"
     (tmp_path / "mlflow.db").write_bytes(b"no database" * 100)
     assert examine(lambda: check_mlflow(config), 30).status == "FAIL"
+
+
+@pytest.mark.filterwarnings("default")  # of Dask's own
+def test_a_dask_scheduler_without_workers_with_one_and_gone() -> None:
+    here = {"processes": False, "protocol": "tcp://", "host": "127.0.0.1", "dashboard_address": None}
+    with LocalCluster(n_workers=0, **here) as cluster, Client(cluster) as client:
+        address = cluster.scheduler_address
+        assert check_dask(address).status == "FAIL"
+        cluster.scale(1)
+        client.wait_for_workers(1)
+        assert check_dask(address).seen == f"{address} answers, workers: 1"
+    assert check_dask(f"tcp://127.0.0.1:{free_port()}").seen.endswith("does not answer (OSError)")
 
 
 @pytest.mark.parametrize("silent", [False, True], ids=["refused", "silent"])

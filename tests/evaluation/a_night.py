@@ -24,7 +24,8 @@ def configured(**overrides: object) -> Config:
 
 def night_of(study: Study, manifest: Manifest, config: Config | None = None) -> Night:
     agents = {"cosine": curve_to(0.1, 0.5, 1), "llm": curve_to(0.1, 0.4, 2), "hybrid": curve_to(0.2, 0.6, 3)}
-    swing = Swing(40, 0.9, estimate(0.06), estimate(0.71), estimate(0.14), estimate(-0.004))
+    swing = Swing(40, 36, estimate(0.06), estimate(0.71), estimate(0.14), estimate(-0.004), estimate(0.31))
+    still = Swing(40, 0, None, None, None, None, None)
     return Night(
         config=config or configured(),
         manifest=manifest.model_copy(update={"quarantined": {"all_jobs": {"zero vector": 3}}}),
@@ -44,7 +45,7 @@ def night_of(study: Study, manifest: Manifest, config: Config | None = None) -> 
                 for place, arm in enumerate(("hybrid", "cosine", "raw | cosine"))
             ]
         },
-        fairness=[("hybrid", "female name for male name", swing), ("hybrid", "neutral word", swing)],
+        fairness=[("hybrid", "a man's name, then a woman's", swing), ("hybrid", "gendered words swapped", still)],
         champion="hybrid is the first: there was no champion to compare it with",
         missing={"cosine": 0, "llm": 37},
     )

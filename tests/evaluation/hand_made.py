@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 
 import numpy as np
 
@@ -45,7 +46,7 @@ def study(
 
     Args:
         gains: by name of contestant (``hybrid, 200 labels``), else by kind; who is not named gains nothing.
-        late: likewise, of the late reward; half the gain where nothing is said.
+        late: likewise, of what is known late on; half the gain where nothing is said.
         adjusted: likewise, p-values after Holm; where nothing is said, those that `difference` gives.
         gamma, budgets: as `contestants`; no budgets: labels cannot be trusted.
         levels: of the map, for both rewards; none: no map.
@@ -55,7 +56,7 @@ def study(
     everybody = contestants(gamma, list(budgets))
     own = {each: _named(gains, each, 0.0) for each in everybody}
     rows = [_row(each, own[each], _named(late, each, own[each] / 2), adjusted) for each in everybody]
-    agents = [each for each in everybody if each.kind in WARM_STARTS and each.gamma == gamma]
+    peers = [each for each in everybody if each.gamma == gamma]
     return Study(
         rows=rows,
         map=[
@@ -67,7 +68,7 @@ def study(
         ],
         agreement={"cosine": 0.31, "llm": 0.12} if budgets else {"cosine": 0.31},
         planning=Estimate(1.3, 0.9, 1.9) if budgets else None,
-        leads={(a.name, b.name): difference(own[a] - own[b]) for a in agents for b in agents if a != b},
+        leads={(a.name, b.name): difference(own[a] - own[b]) for a, b in combinations(peers, 2)},
         seeds=seeds,
         applicants=applicants,
         jobs=200,
@@ -115,8 +116,10 @@ def _row(each: Contestant, gain: float, late: float, adjusted: Mapping[str, floa
         reached={"market": reached, "cosine": 0.9 * trained, "llm": 0.5 * trained},
         gap=estimate(0.9 - reached) if trained else None,
         calibration=[(rate / 20, rate / (20 + 9 * gain * rate) + 0.01) for rate in range(1, 11)] if agent else None,
+        calibration_error=estimate(0.02 + gain / 10, 0.003) if agent else None,
         before={"labels": each.labels, "tokens": 310.0 * each.labels, "gradient_steps": 500.0 + 2 * each.labels},
         curve=curve,
+        share=curve_to(2 * start, LATE + late, sum(map(ord, each.slug))),
     )
 
 

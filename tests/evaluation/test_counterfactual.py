@@ -21,15 +21,15 @@ from dynaq.data.extract import extract_snapshot
 from dynaq.data.snapshot import Snapshot, open_snapshot
 from dynaq.embedding.minilm import MiniLM
 from dynaq.errors import InputError
-from dynaq.evaluation.fairness.counterfactual import counterfactual_states, measure
+from dynaq.evaluation.fairness.counterfactual import Swing, counterfactual_states, measure
 from dynaq.evaluation.fairness.counterfactual_words import (
-    INITIAL_PAIRS,
     NAME_PAIRS,
     SAME_GENDER_PAIRS,
     named,
     reword,
     swap,
 )
+from dynaq.evaluation.study.metrics import Estimate
 from dynaq.mdp.features import FeatureSpace
 from dynaq.protocols import Encoder
 from tests.paths import BASE_CONFIG
@@ -111,7 +111,6 @@ def test_pairs_of_names_are_what_they_say() -> None:
     women, men = map(set, zip(*NAME_PAIRS, strict=True))
     assert all({first, second} <= women or {first, second} <= men for first, second in SAME_GENDER_PAIRS)
     assert {name for pair in SAME_GENDER_PAIRS for name in pair} == women | men
-    assert all(swap(name) == name for pair in INITIAL_PAIRS for name in pair)
 
 
 def test_states_follow_the_texts(snapshot: Snapshot, encoder: Encoder) -> None:
@@ -168,17 +167,19 @@ def test_a_scorer_that_reads_names_shows_it(snapshot: Snapshot, encoder: Encoder
         return np.outer(((shown - middle) @ gender) / (gender @ gender), jobs).astype(np.float32)
 
     women, men = (np.stack([states[pair[side]] for pair in NAME_PAIRS[2:4]]) for side in (0, 1))
-    swing = measure(biased, before=men, after=women, worth=worth)
-    assert swing.moved == 1
+    moves = measure(biased, before=men, after=women, worth=worth)
+    alike = measure(biased, np.stack([states[NAME_PAIRS[2][0]]]), np.stack([states[NAME_PAIRS[3][0]]]))
+    swing: Any = Swing.of(moves, alike)
+    assert swing.moved == swing.applicants == 6
     assert swing.overlap.mean < 0.5
-    assert swing.gain is not None
     assert swing.gain.low > 0.2
-    assert measure(biased, women, men, worth=worth).gain.mean == pytest.approx(-swing.gain.mean)  # type: ignore[union-attr]
-    alike = np.stack([states[NAME_PAIRS[2][0]]]), np.stack([states[NAME_PAIRS[3][0]]])
-    assert measure(biased, *alike).overlap.mean > swing.overlap.mean + 0.3
+    assert measure(biased, women, men, worth=worth).gain == pytest.approx(-moves.gain)
+    assert alike.overlap.mean() > swing.overlap.mean + 0.3
+    assert swing.beyond.low > 1
 
 
 STATES = np.array([[1, 2.0], [-1, 1.0], [1, 3.0], [-1, 0.5]], dtype=np.float32)
+NOBODY_AND_ONE = np.zeros((4, 1), dtype=np.float32), np.eye(4, 1, dtype=np.float32)
 FLIPPED = STATES * np.array([-1, 1], dtype=np.float32)
 
 
@@ -186,12 +187,12 @@ def test_a_scorer_that_ignores_the_state_does_not_swing() -> None:
     def blind(states: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.tile(np.arange(30, dtype=np.float32) % 7, (len(states), 1))
 
-    swing = measure(blind, STATES, FLIPPED, worth=np.random.default_rng(0).random((4, 30), dtype=np.float32))
-    assert (swing.applicants, swing.moved) == (4, 1)
-    for figure, value in ((swing.overlap, 1), (swing.shift, 0), (swing.gain, 0)):
-        assert figure is not None
-        assert (figure.mean, figure.low, figure.high) == (value, value, value)
-    assert measure(lambda states: np.zeros((4, 12), dtype=np.float32), STATES, FLIPPED).shift.mean == 0
+    moves = measure(blind, STATES, FLIPPED, worth=np.random.default_rng(0).random((4, 30), dtype=np.float32))
+    swing = Swing.of(moves, moves)
+    assert (swing.applicants, swing.moved) == (4, 4)
+    for figure, value in ((swing.overlap, 1), (swing.shift, 0), (swing.gain, 0), (swing.beyond, 0)):
+        assert figure == Estimate(value, value, value)
+    assert not measure(lambda states: np.zeros((4, 12), dtype=np.float32), STATES, FLIPPED).shift.any()
 
 
 def test_figures_by_hand() -> None:
@@ -200,22 +201,44 @@ def test_figures_by_hand() -> None:
         return states[:, :1] * np.arange(4, dtype=np.float32) + 100 * states[:, :1]
 
     worth = np.array([[0, 0, 1, 1.0]] * 4, dtype=np.float32)
-    swing = measure(scorer, STATES, FLIPPED, k=2, worth=worth)
-    assert swing.overlap.mean == 0
+    moves = measure(scorer, STATES, FLIPPED, k=2, worth=worth)
+    swing: Any = Swing.of(moves)
+    assert not moves.overlap.any()
     # Centred scores go from (-1.5, -.5, .5, 1.5) to their negatives: mean change 2, deviation sqrt(1.25); the jump
     # of 200 that all jobs share is no shift.
     assert swing.shift.mean == pytest.approx(2 / 1.25**0.5, rel=1e-5)
     # Two applicants lose 1, two win 1: nothing on average, and the interval says how little four can tell.
-    assert swing.gain is not None
     assert (swing.gain.mean, swing.gain.low, swing.gain.high) == (0, -1, 1)
     assert swing.distance.mean == pytest.approx(np.mean(2 / np.linalg.norm(STATES, axis=1)))
     # Three of four in common with k = 3: two shared of four in the union.
-    assert measure(scorer, STATES, FLIPPED, k=3).overlap.mean == 0.5
-    assert measure(scorer, STATES, STATES, k=2).moved == 0
+    assert measure(scorer, STATES, FLIPPED, k=3).overlap.tolist() == [0.5] * 4
     # The pairs of one applicant are averaged: forth and back cancel for each, not only on the whole.
     both = measure(scorer, np.stack([STATES, FLIPPED]), np.stack([FLIPPED, STATES]), k=2, worth=worth).gain
     assert both is not None
-    assert (both.mean, both.low, both.high) == (0, 0, 0)
+    assert both.tolist() == [0, 0, 0, 0]
+
+
+def test_figures_are_of_those_who_move_and_set_against_a_neutral_change_by_their_size() -> None:
+    def scorer(states: NDArray[np.float32]) -> NDArray[np.float32]:
+        return states[:, :1] * np.arange(4, dtype=np.float32)
+
+    aside = np.array([[0.04, 0], [0.04, 0], [0.04, 0], [0, 0]], dtype=np.float32)  # of the last no text has such a word
+    twice, once = (measure(scorer, STATES, STATES + by * aside, k=2) for by in (2, 1))
+    still: Any = Swing.of(twice)
+    assert (still.applicants, still.moved) == (4, 3)
+    assert still.shift.low > 0
+    assert still.shift.mean == pytest.approx(twice.shift[:3].mean())
+    # The same reading of the same words, twice as many: the shift doubles, and nothing is beyond.
+    assert twice.shift[:3] == pytest.approx(2 * once.shift[:3], rel=0.1)
+    beyond: Any = Swing.of(twice, once).beyond
+    assert beyond.mean == pytest.approx(0, abs=0.1)
+    # Words of another kind, of the same size, that the scorer does not read: all of the shift is beyond.
+    unread = measure(scorer, STATES, STATES + 2 * aside[:, ::-1], k=2)
+    read: Any = Swing.of(twice, unread).beyond
+    assert read.mean == pytest.approx((twice.shift / twice.distance.clip(1e-9))[:3].mean())
+    nobody, one = (Swing.of(measure(scorer, STATES, STATES + aside * who, k=2), once) for who in NOBODY_AND_ONE)
+    for few, moved in ((nobody, 0), (one, 1)):
+        assert few == Swing(4, moved, None, None, None, None, None)
 
 
 def test_bad_input_to_measure_is_named() -> None:

@@ -16,7 +16,7 @@ from dynaq.evaluation.market.world import OWN, World
 from dynaq.evaluation.online import run_online
 from dynaq.evaluation.panel import check_panel, make_panel
 from dynaq.evaluation.similarity import similarity_reached
-from tests.evaluation.test_online import BASELINE, COSINE, SEED, Titles, configured
+from tests.evaluation.online_toys import BASELINE, COSINE, SEED, Titles, configured
 
 LONG_AGO = 1e9
 
@@ -45,7 +45,7 @@ def used(workdir: Path) -> set[str]:
 
 def test_a_fresh_run_uses_nothing_of_an_earlier_one(small_snapshot: Snapshot, tmp_path: Path) -> None:
     graded, workdir = tmp_path / "graded.csv", tmp_path / "work"
-    graded.write_text("applicant,job\n" + "".join(f"applicants-{row},jobs-{row + 3}\n" for row in range(9)))
+    graded.write_text("applicant,job\n" + "".join(f"applicants-{row},jobs-{row + 3}\n" for row in range(60)))
     columns = {"applicant": "applicant", "job": "job", "grade": None, "negatives": 5, "earlier": None}
     given = {"relevance": {"path": str(graded), **columns}}
     night(configured(workdir, **given), small_snapshot)

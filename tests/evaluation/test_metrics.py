@@ -17,23 +17,32 @@ def times(rewards: np.ndarray = REWARDS, window: int = 2, share: float = 0.5) ->
     return time_to_threshold(rewards, RANDOM, OPTIMUM, window=window, share=share)
 
 
-def test_time_to_threshold_is_the_first_full_window_that_reaches_it() -> None:
-    # Threshold 0.1 + 0.5 x 0.8 = 0.5; trailing means of two steps: 0.1, 0.3, 0.5, ... at steps 2, 3, 4.
+def test_time_to_threshold_is_the_first_step_from_which_it_is_held() -> None:
+    # Threshold 0.1 + 0.5 x 0.8 = 0.5; trailing means of two steps: 0, 0.1, 0.3, 0.5, 0.7, 0.8 at steps 1 to 6.
     assert times() == (4, None)
-    assert times(share=0.0) == (2, None)  # never before the window is full
+    assert times(share=0.0) == (2, None)
     assert times(window=1) == (4, None)
+    assert times(REWARDS + 0.5) == (1, 1)  # whoever begins above it
+
+
+def test_a_threshold_that_is_touched_but_not_held_is_not_reached() -> None:
+    rewards = np.array([[0.0, 0.2, 0.8, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0, 0.0, 1.0]])
+    # Trailing means 0, 0.1, 0.5, 0.4, ...; and 0.5 at the last step, after which nobody can tell whether it is held.
+    assert times(rewards) == (None, None)
+    assert times(rewards, window=1) == (3, 6)
 
 
 def test_threshold_follows_the_references_of_each_step() -> None:
     optimum = OPTIMUM.copy()
     optimum[0, 4:] = 1.9  # richer candidates later: the threshold rises to 1.0
-    optimum[0, :2] = 0.1  # nothing to be had early: the threshold is random itself
-    assert time_to_threshold(REWARDS, RANDOM, optimum, window=2, share=0.5) == (2, None)
+    optimum[0, 1:3] = 0.3  # little to be had early: the threshold is 0.2 there
+    # Trailing means 0, .1, .3, .5, .7, .8 against .5, .35, .2, .35, .75, 1.0.
+    assert time_to_threshold(REWARDS, RANDOM, optimum, window=2, share=0.5) == (3, None)
 
 
 def test_rounding_does_not_decide_whether_a_threshold_is_reached() -> None:
     flat = [np.full((1, 9), level) for level in (0.3, 0.1, 0.5)]
-    assert time_to_threshold(*flat, window=3, share=0.5) == (3,)
+    assert time_to_threshold(*flat, window=3, share=0.5) == (1,)
 
 
 def test_interval_is_students_t() -> None:

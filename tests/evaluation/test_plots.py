@@ -50,7 +50,7 @@ def test_learning_curves_show_every_agent_in_its_colour(whole: Study, theme: The
 def test_the_map_writes_winner_and_lead_in_every_cell_and_hatches_ties(whole: Study) -> None:
     cells = panels(whole)["llm"]
     figure = strategy_map("llm", cells, 0.12, "Who wins", NOTE, LIGHT)
-    said = [f"{cell.best}\n{cell.lead.difference.mean:+.3f}" for cell in cells]
+    said = [f"{cell.best}\n{cell.lead.difference.mean:+.3f}\n±0.010" for cell in cells]
     assert sorted(letters(figure)) == sorted([*said, "tonight\n0.12"])
     hatched = [patch.get_hatch() is not None for patch in figure.axes[0].patches]
     assert hatched == [cell.lead.difference.low <= 0 for cell in cells]

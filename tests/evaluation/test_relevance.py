@@ -12,17 +12,21 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from sklearn.metrics import ndcg_score
 from torch import Tensor
 
+from dynaq.agents.stages import split_of
 from dynaq.config.relevance import RelevanceConfig
 from dynaq.config_file import load_config
 from dynaq.data.snapshot import Snapshot
 from dynaq.errors import InputError
-from dynaq.evaluation.judges.judged import ArmRelevance, SameForAll, compare, hit, ndcg, permutation_test, ranked
+from dynaq.evaluation.judges.graded import lists_from_file, read_lists
+from dynaq.evaluation.judges.judged import ArmRelevance, SameForAll, compare, permutation_test, ranked
 from dynaq.evaluation.judges.relevance import Grades, Lists, popularity, read_grades, sample_pairs
 from tests.bench.views import applicants, split
+from tests.evaluation.online_toys import configured
 from tests.paths import ROOT
+
+ALL = np.arange(80)  # jobs
 
 
 class Matrix:
@@ -50,41 +54,6 @@ def graded(rows: int = 20, seed: int = 0) -> Grades:
     """Three jobs an applicant, graded 0, 1 and 2."""
     chance = np.random.default_rng(seed)
     return Grades.of({(a, int(j)): g for a in range(rows) for g, j in enumerate(chance.permutation(80)[:3])})
-
-
-def test_ndcg_by_hand() -> None:
-    # Ranks: grade 0, 1, 0 | 3 comes fourth. DCG@3 = 1 / log2(3); the best order has 7 + 1 / log2(3).
-    scores, grades = np.array([[0.1, 0.9, 0.5, 0.3]]), np.array([[3, 0, 1, 0]], np.float32)
-    assert ndcg(scores, grades, 3) == pytest.approx([0.6309297536 / 7.6309297536])
-    assert hit(scores, grades, 1).tolist() == [0.0]
-    assert hit(scores, grades, 2).tolist() == [1.0]
-    assert ndcg(np.array([[4.0, 1, 3, 2]]), grades, 3).tolist() == [1.0]
-    assert np.isnan(ndcg(scores, np.zeros((1, 4), np.float32))).all()
-
-
-def test_equal_scores_get_the_mean_over_their_orders() -> None:
-    alike, grades = np.zeros((1, 4)), np.array([[0, 1, 0, 0]], np.float32)
-    assert hit(alike, grades, 2).tolist() == [0.5]
-    assert ndcg(alike, grades, 2) == pytest.approx([(1 + 0.6309297536) / 4])
-    chance = np.random.default_rng(0)
-    for _ in range(5):
-        scores, grades = chance.integers(3, size=(1, 6)).astype(float), chance.integers(3, size=(1, 6)).astype("f4")
-        grades[0, 0] = 2
-        orders = scores + 1e-6 * np.array(list(itertools.permutations(range(6))))
-        for metric in (ndcg, hit):
-            mean = metric(orders, grades.repeat(len(orders), axis=0), 2).mean()
-            assert metric(scores, grades, 2)[0] == pytest.approx(mean)
-
-
-def test_ndcg_is_that_of_sklearn_and_ends_where_the_list_does() -> None:
-    chance = np.random.default_rng(1)
-    scores, grades = chance.integers(9, size=(30, 25)).astype(float), chance.integers(4, size=(30, 25)).astype("f4")
-    theirs = [ndcg_score([2**g - 1], [s], k=10) for g, s in zip(grades, scores, strict=True)]
-    assert ndcg(scores, grades) == pytest.approx(theirs)
-    longer = np.pad(scores, ((0, 0), (0, 7)), constant_values=-np.inf), np.pad(grades, ((0, 0), (0, 7)))
-    assert ndcg(*longer) == pytest.approx(theirs)
-    assert hit(*longer) == pytest.approx(hit(scores, grades))
-    assert hit(longer[0][:, 20:], longer[1][:, 20:]) == pytest.approx((grades[:, 20:] >= 1).any(axis=1) * 1.0)
 
 
 def test_the_permutation_test_is_exact_for_few_and_keeps_its_level() -> None:
@@ -116,7 +85,7 @@ def test_grades_are_read_from_any_table(
     with caplog.at_level(logging.WARNING):
         read = read_grades(small_snapshot, config)
     assert (read.applicants.tolist(), read.jobs.tolist(), read.grades.tolist()) == ([1, 3], [2, 7], [0.0, 2.5])
-    assert (read.applicants.dtype, read.grades.dtype, read.unknown) == (np.int64, np.float32, 1)
+    assert (read.applicants.dtype, read.grades.dtype) == (np.int64, np.float32)
     assert "1 rows are not in the snapshot and left out, such as applicant 'nobody' with job 'jobs-2'" in caplog.text
     listed = read_grades(small_snapshot, config.model_copy(update={"grade": None}))
     assert listed.grades.tolist() == [1.0, 1.0]
@@ -168,7 +137,7 @@ def test_ids_are_those_of_ingest_and_a_foreign_table_of_popularity_is_said(
 
 def test_a_list_is_the_same_whoever_else_comes(small_snapshot: Snapshot) -> None:
     grades = graded()
-    whole = Lists.of(small_snapshot, grades, 5, seed=0)
+    whole = Lists.of(small_snapshot, grades, ALL, 5, seed=0)
     assert whole.jobs.shape == (20, 8)
     assert whole.listed.all()
     assert sorted(whole.grades[4].tolist()) == [0, 0, 0, 0, 0, 0, 1, 2]
@@ -177,23 +146,45 @@ def test_a_list_is_the_same_whoever_else_comes(small_snapshot: Snapshot) -> None
     assert len(shown) == 8
     assert own.items() <= shown.items()
     assert len(set(np.argmax(whole.grades, axis=1).tolist())) > 3, "where the relevant job stands tells nothing"
-    alone = Lists.of(small_snapshot, Grades.of({(4, job): grade for job, grade in own.items()}), 5, seed=0)
+    alone = Lists.of(small_snapshot, Grades.of({(4, job): grade for job, grade in own.items()}), ALL, 5, seed=0)
     assert np.array_equal(alone.jobs[0], whole.jobs[4])
-    assert not np.array_equal(Lists.of(small_snapshot, grades, 5, seed=1).jobs, whole.jobs)
+    assert not np.array_equal(Lists.of(small_snapshot, grades, ALL, 5, seed=1).jobs, whole.jobs)
 
 
 def test_lists_of_all_jobs_without_earlier_ones_and_of_nothing_else(small_snapshot: Snapshot) -> None:
     grades = Grades.of({(0, 1): 1.0, (0, 2): 0.0, (3, 5): 2.0, (4, 6): 0.5, (5, 7): float("nan")})
     earlier = Grades.of({(0, 9): 1.0, (0, 10): 1.0, (0, 1): 1.0, (3, 9): 1.0})
-    lists = Lists.of(small_snapshot, grades, 1000, seed=0, earlier=earlier)
+    lists = Lists.of(small_snapshot, grades, ALL, 1000, seed=0, earlier=earlier)
     assert lists.applicants.tolist() == [0, 3], "nobody else has a relevant job"
     assert lists.listed.sum(axis=1).tolist() == [78, 79]
     first = lists.jobs[0][lists.listed[0]]
     assert sorted(first) == sorted({*range(80)} - {9, 10})
-    bare = Lists.of(small_snapshot, grades, 0, seed=0)
+    bare = Lists.of(small_snapshot, grades, ALL, 0, seed=0)
     assert bare.listed.tolist() == [[True, True], [True, False]]
     with pytest.raises(InputError, match="none of 1 graded pairs has a grade of 1 or more"):
-        Lists.of(small_snapshot, Grades.of({(0, 1): 0.5}), 5, seed=0)
+        Lists.of(small_snapshot, Grades.of({(0, 1): 0.5}), ALL, 5, seed=0)
+
+
+def test_only_who_and_what_was_never_trained_on_is_ranked(small_snapshot: Snapshot, tmp_path: Path) -> None:
+    rows = [(f"applicants-{a}", f"jobs-{(7 * a + i) % 80}", 1) for a in range(60) for i in range(4)]
+    given = table(tmp_path / "graded.csv", rows).model_dump() | {"negatives": 6}
+    config = configured(tmp_path / "work", relevance=given)
+    split, read = split_of(config, small_snapshot), read_lists(lists_from_file(config, small_snapshot))
+    lists = read.lists
+    aside = {person: set(split.held_out_jobs) & {(7 * person + i) % 80 for i in range(4)} for person in range(60)}
+    assert lists.applicants.tolist() == [person for person in split.held_out_applicants if aside[person]]
+    assert np.isin(lists.jobs[lists.listed], split.held_out_jobs).all()
+    for person, jobs, grades in zip(lists.applicants, lists.jobs, lists.grades, strict=True):
+        assert set(jobs[grades > 0]) == aside[person]
+    pairs = sum(len(aside[person]) for person in split.held_out_applicants)
+    assert read.title == (
+        f"graded.csv: {pairs} of 240 graded pairs, those with both sides held out; for {len(lists.applicants)}"
+        " applicants, among 6 randomly drawn other held-out jobs"
+    )
+    one = split.held_out_applicants[0], split.training_jobs[0]
+    few = table(tmp_path / "few.csv", [(f"applicants-{one[0]}", f"jobs-{one[1]}", 1)]).model_dump()
+    with pytest.raises(InputError, match=r"few.csv: 0 of its 1 graded pairs .* raise split.applicants and split.jobs"):
+        lists_from_file(configured(tmp_path / "work", relevance=few), small_snapshot)
 
 
 def test_arms_are_told_apart_by_what_they_rank_first(small_snapshot: Snapshot) -> None:
@@ -201,7 +192,7 @@ def test_arms_are_told_apart_by_what_they_rank_first(small_snapshot: Snapshot) -
     grades = graded(40)
     truth = np.zeros((60, 80))
     truth[grades.applicants, grades.jobs] = grades.grades
-    lists = Lists.of(small_snapshot, grades, 60, seed=0)
+    lists = Lists.of(small_snapshot, grades, ALL, 60, seed=0)
     arms = {
         "random": SameForAll(np.zeros(80, np.float32)),
         "raw cosine": Matrix(truth + 2.0 * chance.normal(size=truth.shape)),
@@ -228,14 +219,14 @@ def test_arms_are_told_apart_by_what_they_rank_first(small_snapshot: Snapshot) -
 
 
 def test_what_cannot_be_judged(small_snapshot: Snapshot) -> None:
-    lists = Lists.of(small_snapshot, graded(), 5, seed=0)
+    lists = Lists.of(small_snapshot, graded(), ALL, 5, seed=0)
     random = SameForAll(np.zeros(80, np.float32))
     with pytest.raises(InputError, match="tested against raw cosine, which is not among random"):
         compare({"random": ranked(random, lists)})
     with pytest.raises(InputError, match="llm gives scores that are no finite numbers"):
         ranked(SameForAll(np.full(80, np.nan, np.float32)), lists, "llm")
     with pytest.raises(InputError, match="1 applicant has a relevant job"):
-        compare({"random": ranked(random, Lists.of(small_snapshot, graded(1), 5, seed=0))}, against=())
+        compare({"random": ranked(random, Lists.of(small_snapshot, graded(1), ALL, 5, seed=0))}, against=())
 
 
 def test_pairs_for_a_judge_are_the_same_whoever_else_comes(small_snapshot: Snapshot) -> None:

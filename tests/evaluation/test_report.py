@@ -108,7 +108,7 @@ def test_every_number_of_the_agents_is_told(night: Night, text: str) -> None:
 def test_controls_budgets_costs_and_provenance_are_told(night: Night, text: str) -> None:
     assert re.search(r"\| popularity \| 0 \| 0\.200 \[.*\| -0\.050 \[-0\.060, -0\.040\] \|", text)
     assert re.search(r"\| ranker \| 5,000 \|.*\| yes \|", text)
-    assert re.search(r"\| hybrid \| 1,000 \| 310,000 \| 0\.335 \[", text)
+    assert re.search(r"\| hybrid \| 1,000 \| 310,000 \| 2,500 \| 0\.335 \[", text)
     for told in (
         "trained 0.900",
         "calls: 1,234",
@@ -119,7 +119,8 @@ def test_controls_budgets_costs_and_provenance_are_told(night: Night, text: str)
         "(hard_skills, skills), (hard_skills, title)",
         "given the mean: llm 37.",
         "hybrid is the first: there was no champion",
-        "| hybrid | neutral word | 90% of 40 |",
+        "| 36 of 40 | 0.060 [0.050, 0.070] |",
+        "| hybrid | gendered words swapped | none: no text has such a word |",
         "pretrain 12",
         "python -m flows nightly --config config.yaml",
     ):
@@ -187,7 +188,8 @@ def test_the_figures_are_numbers_only_and_the_same_again(night: Night, directory
     assert json.loads(figures_json(unknown))["rows"]["baseline-g0.3-n0"]["diversity"] is None
 
 
-LATE = "of the best slate's worth"
+LATE = "late on, in shares of the way from random to the best,"
+CONTROLS = "every control earns less"
 UNIT = "interactions per job shown more than without a warm start (p adjusted by Holm)"
 
 
@@ -198,7 +200,8 @@ UNIT = "interactions per job shown more than without a warm start (p adjusted by
             {"cosine": 0.2},
             {},
             f"cosine is the one warm start that pays: cosine +0.200 [+0.190, +0.210] (p < 0.001) {UNIT};"
-            f" late on, cosine still leads by +0.100 [+0.090, +0.110] {LATE}; it needs no paid label.",
+            f" {LATE} cosine still knows more than the baseline (+0.100 [+0.090, +0.110]); {CONTROLS}; it needs no paid"
+            " label.",
         ),
         (
             {
@@ -210,18 +213,19 @@ UNIT = "interactions per job shown more than without a warm start (p adjusted by
             },
             {"hybrid": 0.001},
             "hybrid pays most, +0.100 [+0.090, +0.110] ahead of cosine: hybrid +0.300 [+0.290, +0.310] (p < 0.001),"
-            f" cosine +0.200 [+0.190, +0.210] (p < 0.001) {UNIT}; late on, hybrid and the baseline have met"
-            f" (+0.001 [-0.009, +0.011] {LATE}); the price is 5,000 paid labels an agent, and the difference to 1,000,"
-            " +0.005 [-0.005, +0.015], may be none.",
+            f" cosine +0.200 [+0.190, +0.210] (p < 0.001) {UNIT}; {LATE} hybrid has been met by the baseline"
+            f" (+0.001 [-0.009, +0.011]); {CONTROLS}; the price is 5,000 paid labels an agent, and the difference to"
+            " 1,000, +0.005 [-0.005, +0.015], may be none.",
         ),
         (
-            {"cosine": 0.2, "llm": 0.205},
+            {"cosine": 0.2, "llm": 0.205, "bandit": 0.2, "ranker": 0.1},
             {"llm": -0.05},
             "llm and cosine tie at the top, +0.005 [-0.005, +0.015] between the first two:"
             " llm +0.205 [+0.195, +0.215] (p < 0.001), cosine +0.200 [+0.190, +0.210] (p < 0.001)"
-            f" {UNIT}; late on, llm has fallen behind (-0.050 [-0.060, -0.040] {LATE}) and"
-            f" cosine still leads by +0.100 [+0.090, +0.110] {LATE}; cosine is the cheapest of them and needs no paid"
-            " label.",
+            f" {UNIT}; {LATE} llm knows less than the baseline (-0.050 [-0.060, -0.040]) and"
+            " cosine still knows more than the baseline (+0.100 [+0.090, +0.110]); of the controls bandit"
+            " (-0.005 [-0.015, +0.005]) and bandit, 5,000 labels (-0.005 [-0.015, +0.005]) are not shown to earn less;"
+            " cosine is the cheapest of them and needs no paid label.",
         ),
         (
             {"cosine": 0.004, "llm": -0.05},

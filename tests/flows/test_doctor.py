@@ -132,6 +132,13 @@ def test_everything_refuses(tmp_path: Path) -> None:
     assert "Traceback" not in printed
 
 
+def test_services_that_were_killed_are_no_server_of_a_flow(tmp_path: Path) -> None:
+    (tmp_path / "prefect-api-url").write_text(f"http://127.0.0.1:{free_port()}/api")
+    status, lines, _ = doctor(f"workdir={tmp_path}", MONGODB_URI="mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=1")
+    assert status == 2
+    assert lines["prefect"].startswith("FAIL  prefect: the server of PREFECT_API_URL, or of services that were killed")
+
+
 def test_a_package_that_is_missing_is_a_line(tmp_path: Path) -> None:
     status, lines, printed = doctor(f"workdir={tmp_path}", before="sys.modules['openai'] = None")
     assert status == 2

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect import flow, task
+from prefect.client.orchestration import get_client
+from prefect.flow_engine import run_flow
 
 from dynaq.agents import stages
 from dynaq.agents.arms import Arm
 from dynaq.config import Config
 from dynaq.config_file import load_config
 from dynaq.data.snapshot import Snapshot
-from dynaq.errors import ArtifactError, MissingDependencyError
+from dynaq.errors import ArtifactError, MissingDependencyError, TransientError
 from dynaq.evaluation.contestants import Contestant
 from dynaq.evaluation.market.world import OWN, World
 from dynaq.evaluation.panel import make_panel
 from flows.fan_out import fan_out
 from tasks.compare import run_contestant
+from tasks.retry import give_up_unless_transient
 from tests.paths import BASE_CONFIG
 
 NAMES = ("contestant", "seed", "start")
@@ -67,6 +73,40 @@ def test_processes_give_the_numbers_of_one_and_an_error_loses_nothing(small_snap
     assert {path: path.stat().st_mtime_ns for path in here.work_path.rglob("run.json")} == finished
     alone = {key: run_contestant.fn(**call) for key, call in calls_of(config(tmp_path / "one"), small_snapshot).items()}
     assert content(alone) == content(parallel)
+
+
+@task
+def killed(marker: Path, times: float) -> str:
+    """As by a kernel that is out of memory, so many times."""
+    with marker.open("a") as file:
+        file.write("x")
+    if marker.stat().st_size <= times:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "done"
+
+
+@flow(retries=1, retry_delay_seconds=0)
+@give_up_unless_transient
+def night(workdir: str) -> str:
+    return fan_out(killed, {"one": {"marker": Path(workdir) / "marker", "times": 1}}, config(Path(workdir)))["one"]
+
+
+@pytest.mark.usefixtures("in_prefect")
+def test_a_night_whose_worker_is_killed_is_tried_again(tmp_path: Path) -> None:
+    with get_client(sync_client=True) as client:
+        deployment = client.create_deployment(client.create_flow(night), "killed")
+        run = client.create_flow_run_from_deployment(deployment)
+        assert run_flow(night, flow_run=run, parameters={"workdir": str(tmp_path)}) == "done"
+        assert client.read_flow_run(run.id).run_count == 2
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("in_prefect")
+@pytest.mark.filterwarnings("default")  # of Dask's own
+def test_a_worker_of_dask_that_is_killed_again_and_again_may_pass(tmp_path: Path) -> None:
+    call = {"marker": tmp_path / "marker", "times": float("inf")}
+    with pytest.raises(TransientError, match="a process of killed was killed: if memory is short"):
+        fan_out(killed, {"one": call}, config(tmp_path, dask="local"))
 
 
 @pytest.mark.slow

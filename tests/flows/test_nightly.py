@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -59,7 +60,7 @@ def environment(prefect_api: str, database: Database[dict[str, Any]], tmp_path: 
 
 
 def start(environment: dict[str, str], workdir: Path, name: str, output: Path) -> subprocess.Popen[bytes]:
-    changes = {**SMALL, "workdir": workdir, "mongo.database": name}
+    changes = {**SMALL, "workdir": workdir, "mongo.database": name, "night.longest_h": 48}
     command = [sys.executable, "-m", "flows", "nightly", "--config", "configs/demo.yaml"]
     for key, value in changes.items():
         command += ["--set", f"{key}={value}"]
@@ -74,6 +75,10 @@ def test_a_night_killed_half_way_goes_on_and_tells_no_secret(
     environment: dict[str, str], database: Database[dict[str, Any]], tmp_path: Path
 ) -> None:
     workdir, first, second = tmp_path / "work", tmp_path / "first.txt", tmp_path / "second.txt"
+    workdir.mkdir()
+    yesterday = time.time() - 86_400
+    (workdir / "night-began").touch()  # then it was killed for the first time
+    os.utime(workdir / "night-began", (yesterday, yesterday))
     killed = start(environment, workdir, database.name, first)
     labels = database["llm_feedback"]
     deadline = time.monotonic() + 240
@@ -109,6 +114,8 @@ def test_a_night_killed_half_way_goes_on_and_tells_no_secret(
     assert f"Report: {report}" in printed
     assert "rule-sim-v1" in report.read_text()
     assert json.loads((report.parent / "figures.json").read_text())["map"]
+    assert {path.name for path in workdir.glob("audits/*/*")} == {f"{datetime.fromtimestamp(yesterday, UTC):%Y-%m-%d}"}
+    assert not (workdir / "night-began").exists()
     check_mlflow(workdir)
     check_no_secret(tmp_path)
 

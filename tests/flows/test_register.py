@@ -21,7 +21,8 @@ def test_registered_twice_the_last_schedule_counts(tmp_path: Path, monkeypatch: 
     monkeypatch.chdir(ROOT)
 
     def tell(cron: str, zone: str) -> None:
-        register("dynaq", NightConfig(cron=cron, timezone=zone, on_busy="wait"), "night.yaml", tmp_path / "log")
+        night = NightConfig(cron=cron, timezone=zone, longest_h=12, on_busy="wait")
+        register("dynaq", night, "night.yaml", tmp_path / "log")
 
     tell("0 2 * * *", "UTC")
     tell("30 4 * * 1-5", "Europe/Berlin")
@@ -35,10 +36,9 @@ def test_registered_twice_the_last_schedule_counts(tmp_path: Path, monkeypatch: 
     assert nightly.tags == ["dynaq"]
     assert nightly.parameters == {"config": "night.yaml"}
     for name, deployment in deployed.items():
+        assert deployment.job_variables["env"] == {"PREFECT_RESULTS_DEFAULT_SERIALIZER": "json"}
         for parameter, schema in deployment.parameter_openapi_schema["properties"].items():
             assert schema.get("description"), f"{name} does not say what {parameter} is"
     with pytest.raises(ConfigError, match="Prefect did not take the deployments"):
-        register(
-            "dynaq", NightConfig(cron="99 2 * * *", timezone="UTC", on_busy="wait"), "night.yaml", tmp_path / "log"
-        )
-    assert "99" in (tmp_path / "log").read_text()
+        tell("0 2 LW * *", "UTC")  # Prefect's own parser knows no last weekday
+    assert "LW" in (tmp_path / "log").read_text()

@@ -156,6 +156,7 @@ def test_a_night_by_cron_fails_another_is_killed_and_both_are_told(tmp_path: Pat
                 os.kill(services.await_process_of_a_night(), signal.SIGKILL)
                 killed = datetime.now(UTC)
                 told_of_the_kill, _ = services.await_notice(" Crashed: Process exited with status code: -9")
+            services.await_notice("-again Failed: InputError")  # the killed one, once more
             experiment = MlflowClient(f"http://127.0.0.1:{services.mlflow}").get_experiment_by_name("dynaq")
             services.process.terminate()
             assert services.process.wait(timeout=200) == 0, services.printed()

@@ -109,7 +109,7 @@ def test_arms_are_ranked_by_its_grades(small_snapshot: Snapshot, database: Datab
     with rule_sim_server() as url, LabelClient(rule_sim_endpoint(url), SETTINGS) as client:
         grades = judged_grades(small_snapshot, judging(database, client), SETTINGS, PERSONA, *asked)
     pairs = zip(*(side.tolist() for side in asked), strict=True)
-    lists = Lists.of(small_snapshot, Grades.of(dict(zip(pairs, grades.tolist(), strict=True))), negatives=0, seed=0)
+    lists = Lists.of(small_snapshot, Grades.of(dict(zip(pairs, grades.tolist(), strict=True))), asked[1], 0, seed=0)
     assert 8 <= len(lists.applicants) <= 12
     assert lists.listed.sum() == 25 * len(lists.applicants), "nothing that was not judged is ranked"
     cosine = CosineReward(small_snapshot)

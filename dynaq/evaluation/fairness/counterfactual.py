@@ -2,7 +2,7 @@
 
 The changed text is embedded again, and the same jobs are ranked for both versions (Kusner et al. 2017, "Counterfactual
 Fairness", with the texts of ``counterfactual_words`` as the intervention). No embedding is blind to any change of
-words, so a swing means something only beside that of a neutral change of the same size.
+words, so a swing means something only beside that of a neutral change, for each unit of its size.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from numpy.typing import NDArray
 
 from dynaq.data.snapshot import Snapshot
 from dynaq.errors import InputError
-from dynaq.evaluation.study.metrics import CONFIDENCE, Estimate
+from dynaq.evaluation.judges.ranking import top
+from dynaq.evaluation.study.metrics import Estimate
+from dynaq.evaluation.study.statistics import bootstrapped
 from dynaq.mdp.features import unit_scale
 from dynaq.protocols import Encoder
 
 _ROUNDING = 1e-3  # of a vector of length 1: the same text in another batch or on another machine differs by less
 _BATCH = 64  # texts embedded at once
-_RESAMPLES = 2000
 
 Floats = NDArray[np.float32]
+Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Swing:
-    """What a change of the texts does to one recommender; means over applicants, 95% percentile bootstrap over them.
+class Moves:
+    """What a change of the texts does to each applicant under one recommender: float64 [A] each.
 
     Attributes:
-        applicants: how many.
-        moved: share whose state changed at all; beyond what the encoder reads a changed word changes nothing.
         distance: between the two states, as a share of their length: the size of the change.
         overlap: Jaccard index of the two sets of top jobs; 1 where the recommendations are the same.
         shift: mean absolute change of a job's score in standard deviations of the applicant's scores. What all jobs
@@ -42,12 +42,52 @@ class Swing:
         gain: change of the mean worth of the top jobs, after minus before; None without ``worth``.
     """
 
+    distance: Values
+    overlap: Values
+    shift: Values
+    gain: Values | None
+
+    @property
+    def moved(self) -> NDArray[np.bool_]:
+        """Whose state changed at all, bool [A]: beyond what the encoder reads a changed word changes nothing."""
+        return self.distance > _ROUNDING
+
+
+@dataclass(frozen=True)
+class Swing:
+    """What a change does to the applicants whom it moves; a figure is None where there are fewer than two.
+
+    Attributes:
+        applicants: whose texts were looked at.
+        moved: whose state changed: the figures are theirs alone, or the others would say that all is well.
+        distance, overlap, shift, gain: as `Moves` has them.
+        beyond: shift for each unit of distance, less that of a neutral change, paired; over who is moved by both.
+            Sizes differ, and the larger change shifts more whatever it says. None without a neutral change.
+    """
+
     applicants: int
-    moved: float
-    distance: Estimate
-    overlap: Estimate
-    shift: Estimate
+    moved: int
+    distance: Estimate | None
+    overlap: Estimate | None
+    shift: Estimate | None
     gain: Estimate | None
+    beyond: Estimate | None
+
+    @classmethod
+    def of(cls, moves: Moves, neutral: Moves | None = None) -> Swing:
+        """Means over applicants with their 95% intervals, percentile bootstrap over them."""
+        moved, beyond = moves.moved, None
+        if neutral is not None:
+            both = moved & neutral.moved
+            ours, theirs = (each.shift[both] / each.distance[both] for each in (moves, neutral))
+            beyond = _estimate(ours - theirs)
+        distance, overlap, shift = (_estimate(each[moved]) for each in (moves.distance, moves.overlap, moves.shift))
+        gain = None if moves.gain is None else _estimate(moves.gain[moved])
+        return cls(len(moved), int(moved.sum()), distance, overlap, shift, gain, beyond)
+
+
+def _estimate(values: Values) -> Estimate | None:
+    return bootstrapped(values) if len(values) > 1 else None
 
 
 def counterfactual_states(
@@ -85,7 +125,7 @@ def counterfactual_states(
 
 def measure(
     score: Callable[[Floats], Floats], before: Floats, after: Floats, k: int = 10, worth: Floats | None = None
-) -> Swing:
+) -> Moves:
     """How far a change of states moves the jobs that a recommender ranks.
 
     For a pair of names give the second's states as ``before`` and the first's as ``after``: then ``gain`` is the first
@@ -108,27 +148,20 @@ def measure(
             " with at least 2 applicants"
         )
     pairs = zip(before.reshape(-1, *before.shape[-2:]), after.reshape(-1, *after.shape[-2:]), strict=True)
-    figures = np.mean([_figures(score, old, new, k, worth) for old, new in pairs], axis=0)
-    applicants = figures.shape[1]
-    draws = np.random.default_rng(0).integers(applicants, size=(_RESAMPLES, applicants))
-    tails = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
-    moved, *estimates = (
-        Estimate(float(each.mean()), *map(float, np.quantile(each[draws].mean(axis=1), tails))) for each in figures
-    )
-    distance, overlap, shift, gain = estimates
-    return Swing(applicants, moved.mean, distance, overlap, shift, None if worth is None else gain)
+    distance, overlap, shift, gain = np.mean([_figures(score, old, new, k, worth) for old, new in pairs], axis=0)
+    return Moves(distance, overlap, shift, None if worth is None else gain)
 
 
 def _figures(
     score: Callable[[Floats], Floats], before: Floats, after: Floats, k: int, worth: Floats | None
 ) -> NDArray[np.float64]:
-    """Moved, distance, overlap, shift and gain of each applicant: float64 [5, A]."""
+    """Distance, overlap, shift and gain of each applicant: float64 [4, A]."""
     old, new = _scores(score, before), _scores(score, after)
     if old.shape != new.shape or not 1 <= k <= old.shape[1]:
         raise InputError(f"k is {k}, it must be 1 to the number of jobs scored, {old.shape[1]} and {new.shape[1]}")
     distance = np.linalg.norm(after - before, axis=1) / np.linalg.norm(before, axis=1)
-    top_old, top_new = _top(old, k), _top(new, k)
-    overlap = (top_old & top_new).sum(axis=1) / (top_old | top_new).sum(axis=1)
+    top_old, top_new = top(old, k), top(new, k)
+    common = (top_old[:, :, None] == top_new[:, None]).sum(axis=(1, 2))
     old, new = (each - each.mean(axis=1, keepdims=True) for each in (old, new))
     spread = np.sqrt((old.var(axis=1) + new.var(axis=1)) / 2)
     shift = np.abs(new - old).mean(axis=1) / np.where(spread > 0, spread, 1)  # no spread in either: 0 / 0 is 0 here
@@ -136,8 +169,9 @@ def _figures(
     if worth is not None:
         if worth.shape != old.shape or not np.isfinite(worth).all():
             raise InputError(f"worth is {list(worth.shape)}, it must be finite and {list(old.shape)} as the scores are")
-        gain = ((top_new.astype(np.float64) - top_old) * worth).sum(axis=1) / k
-    return np.array([distance > _ROUNDING, distance, overlap, shift, gain])
+        first, then = (np.take_along_axis(worth.astype(np.float64), each, axis=1) for each in (top_old, top_new))
+        gain = then.mean(axis=1) - first.mean(axis=1)
+    return np.array([distance, common / (2 * k - common), shift, gain])
 
 
 def _scores(score: Callable[[Floats], Floats], states: Floats) -> NDArray[np.float64]:
@@ -145,13 +179,6 @@ def _scores(score: Callable[[Floats], Floats], states: Floats) -> NDArray[np.flo
     if scores.ndim != 2 or len(scores) != len(states) or not np.isfinite(scores).all():
         raise InputError(f"score gave {list(scores.shape)} for {len(states)} states, it must be finite and [A, J]")
     return scores
-
-
-def _top(scores: NDArray[np.float64], k: int) -> NDArray[np.bool_]:
-    """Which jobs are among the k best of each applicant, equal ones by their order: bool [A, J]."""
-    top = np.zeros(scores.shape, dtype=np.bool_)
-    np.put_along_axis(top, np.argsort(-scores, axis=1, kind="stable")[:, :k], True, axis=1)
-    return top
 
 
 @lru_cache(maxsize=1)  # the same applicants are asked for under many names

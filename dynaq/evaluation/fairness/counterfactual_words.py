@@ -2,8 +2,8 @@
 
 ``swap`` exchanges the gender words and first names that a text has. Most resumes have none, so ``named`` puts a name
 at the head of everybody's: a woman's against a man's. What moves a recommender is judged beside what moves it anyway:
-``reword`` exchanges as many neutral words as ``swap`` does gender words, and two names of one gender, or two
-initials, differ in the same place as a woman's and a man's. How far each moves the vectors is measured, not assumed.
+``reword`` exchanges as many neutral words as ``swap`` does gender words, and two names of one gender differ in the
+same place as a woman's and a man's. How far each moves the vectors is measured, not assumed.
 
 First names: forty of the commonest of the last hundred years in the USA (Social Security Administration, "Top Names
 Over the Last 100 Years"), women and men paired roughly by rank; Mark is a word and left out. Last name: the seventh
@@ -70,8 +70,6 @@ NAME_PAIRS = tuple(zip(_FEMALE, _MALE, strict=True))
 """A woman's name and a man's."""
 SAME_GENDER_PAIRS = tuple((names[i], names[i + 1]) for names in (_FEMALE, _MALE) for i in (0, 2, 4))
 """The same twelve names, paired within a gender: what a name moves that says nothing of gender."""
-INITIAL_PAIRS = tuple((f"{a}. {_SURNAME}", f"{b}. {_SURNAME}") for a, b in ("JM", "RP", "DL"))
-"""Two initials: the smallest change of a name."""
 
 
 def swap(text: str) -> str:

@@ -28,6 +28,8 @@ from dynaq.protocols import Encoder
 
 APPLICANTS = 50  # of the panel, whose texts are changed: an encoder reads some hundreds of texts
 _PAIRS = 2  # of names
+_GENDERED, _NEUTRAL = "gendered words swapped", "as many neutral words swapped"
+_OTHER_GENDER, _SAME_GENDER = "a man's name, then a woman's", "two names of one gender"
 
 Floats = NDArray[np.float32]
 States = dict[str, Floats]
@@ -60,6 +62,8 @@ def swings(
 ) -> list[tuple[str, str, Swing]]:
     """How far each contestant's ranking of the panel moves at launch: its name, what was changed, by how much.
 
+    Below each change of gender stands the neutral one that it is held against.
+
     Raises:
         ArtifactError: the states are missing or damaged.
     """
@@ -69,23 +73,25 @@ def swings(
     own = space.states[torch.from_numpy(rows)].numpy()
     same = [pair for pair in SAME_GENDER_PAIRS if set(pair) <= changed.keys()]
     versions = {
-        "gendered words swapped": (own, changed["swapped"]),
-        "as many neutral words swapped": (own, changed["reworded"]),
-        "a man's name, then a woman's": _stacked(changed, [(man, woman) for woman, man in NAME_PAIRS[:_PAIRS]]),
-        "two names of one gender": _stacked(changed, same),
+        _GENDERED: (own, changed["swapped"]),
+        _NEUTRAL: (own, changed["reworded"]),
+        _OTHER_GENDER: _stacked(changed, [(man, woman) for woman, man in NAME_PAIRS[:_PAIRS]]),
+        _SAME_GENDER: _stacked(changed, same),
     }
     found = []
     with one_thread():
         for contestant, start in starts.items():
             learner = starting(config, snapshot, read, contestant, config.seed, start).learner
-            for what, (before, after) in versions.items():
 
-                def score(given: Floats, learner: object = learner) -> Floats:
-                    return _scores(learner, space, given, read)
+            def score(given: Floats, learner: object = learner) -> Floats:
+                return _scores(learner, space, given, read)
 
-                found.append(
-                    (contestant.name, what, measure(score, before, after, k=min(TOP, len(read.jobs)), worth=worth))
-                )
+            moves = {
+                what: measure(score, before, after, k=min(TOP, len(read.jobs)), worth=worth)
+                for what, (before, after) in versions.items()
+            }
+            neutral = {_GENDERED: moves[_NEUTRAL], _OTHER_GENDER: moves[_SAME_GENDER]}
+            found += [(contestant.name, what, Swing.of(each, neutral.get(what))) for what, each in moves.items()]
     return found
 
 

@@ -15,9 +15,10 @@ from dynaq.agents.stages import one_thread, split_of
 from dynaq.artifacts import code_version, finished, inputs_key, publish, readable
 from dynaq.config import Config
 from dynaq.data.snapshot import Snapshot
+from dynaq.errors import InputError
 from dynaq.evaluation.contestants import Contestant
 from dynaq.evaluation.judges.judged import ArmRelevance, Metric, SameForAll, compare, ranked
-from dynaq.evaluation.judges.relevance import Grades, Lists, popularity, read_grades, sample_pairs
+from dynaq.evaluation.judges.relevance import RELEVANT, Grades, Lists, popularity, read_grades, sample_pairs
 from dynaq.evaluation.panel import read_panel
 from dynaq.evaluation.starts import starting
 from dynaq.rewards.judge import JUDGE_VERSION, judge_settings, judged_grades
@@ -45,19 +46,30 @@ class GradedLists:
 
 
 def lists_from_file(config: Config, snapshot: Snapshot) -> Path:
-    """Lists of ``relevance``: logged or human grades; returns their directory.
+    """Lists of ``relevance``: logged or human grades of who and what was never trained on; returns their directory.
 
     Raises:
-        InputError: the table cannot be read, or grades nobody of this snapshot.
+        InputError: the table cannot be read, or grades fewer than two held-out applicants.
     """
     table = config.relevance
     assert table is not None, "the flow asks only where there is a table"
-    grades = read_grades(snapshot, table)
+    split, known = split_of(config, snapshot), read_grades(snapshot, table)
+    grades = known.among(split.held_out_applicants, split.held_out_jobs)
+    people = len(np.unique(grades.applicants[grades.grades >= RELEVANT]))
+    if people < 2:
+        raise InputError(
+            f"{Path(table.path).name}: {len(grades)} of its {len(known)} graded pairs are of held-out applicants and"
+            f" jobs, relevant ones for {people}, and an interval needs two applicants: raise split.applicants and"
+            " split.jobs, or grade more"
+        )
     earlier = read_grades(snapshot, table.earlier, "relevance.earlier") if table.earlier else None
     popular = popularity(snapshot, table.earlier) if table.earlier else None
-    lists = Lists.of(snapshot, grades, table.negatives, config.seed, earlier)
-    others = "all other jobs" if table.negatives >= len(snapshot.job_ids) else f"{table.negatives} jobs drawn at random"
-    title = f"{Path(table.path).name}: {len(lists.applicants):,} applicants, graded jobs among {others}"
+    lists = Lists.of(snapshot, grades, split.held_out_jobs, table.negatives, config.seed, earlier)
+    others = "all" if table.negatives >= len(split.held_out_jobs) else f"{table.negatives} randomly drawn"
+    title = (
+        f"{Path(table.path).name}: {len(grades):,} of {len(known):,} graded pairs, those with both sides held out; for"
+        f" {people:,} applicants, among {others} other held-out jobs"
+    )
     return _store(config, snapshot, title, lists, popular)
 
 
@@ -75,7 +87,8 @@ def lists_from_judge(config: Config, snapshot: Snapshot, labeller: Labeller) -> 
     rows = sample_pairs(snapshot, split.held_out_applicants, split.held_out_jobs, size, config.seed)
     graded = judged_grades(snapshot, labeller, judge_settings(config.llm), judge.persona, *rows)
     pairs = zip(*(each.tolist() for each in rows), strict=True)
-    lists = Lists.of(snapshot, Grades.of(dict(zip(pairs, graded.tolist(), strict=True))), 0, config.seed)
+    grades = Grades.of(dict(zip(pairs, graded.tolist(), strict=True)))
+    lists = Lists.of(snapshot, grades, split.held_out_jobs, 0, config.seed)
     missing = int(np.isnan(graded).sum())
     title = (
         f"{labeller.provenance} as {judge.persona} ({JUDGE_VERSION}): {len(lists.applicants):,} held-out applicants,"
@@ -136,7 +149,7 @@ def rank_graded(
     if not finished(target, config.work_path):
         with one_thread():
             learner = starting(config, snapshot, read_panel(panel), contestant, seed, start).learner
-            found = ranked(learner, read_lists(lists).lists, contestant.name)
+            found = ranked(learner, read_lists(lists).lists, f"{contestant.name}, seed {seed},")
         with publish(target) as directory:
             np.savez(directory / "ranked.npz", **found)  # type: ignore[arg-type]
     return target

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -16,12 +16,11 @@ from scipy import stats
 from torch import Tensor
 
 from dynaq.errors import InputError
+from dynaq.evaluation.judges.ranking import TOP, finite, ndcg
 from dynaq.evaluation.judges.relevance import RELEVANT, Lists
+from dynaq.evaluation.study.statistics import bootstrapped
 from dynaq.protocols import Recommender
 
-K = 10
-_RESAMPLES = 10_000
-_IN_MEMORY = 1000  # resamples at once
 _PAIRS = 10_000  # scored at once: a network's activations are wide
 
 Floats = NDArray[np.float64]
@@ -59,13 +58,12 @@ class SameForAll:
 
 
 def compare(
-    arms: Mapping[str, Mapping[Metric, Floats]], seed: int = 0, against: Sequence[str] = ("raw cosine", "random")
+    arms: Mapping[str, Mapping[Metric, Floats]], against: Sequence[str] = ("raw cosine", "random")
 ) -> list[ArmRelevance]:
     """Two rows an arm, one a metric.
 
     Args:
         arms: name -> metric -> float64 [A], of `ranked`; of an arm with several seeds, the mean over them.
-        seed: of the resampling.
         against: names of the arms that all are tested against; not themselves.
 
     Raises:
@@ -78,11 +76,9 @@ def compare(
         for metric, values in metrics.items():
             if len(values) < 2:
                 raise InputError(f"{len(values)} applicant has a relevant job, and an interval needs two: grade more")
-            low, high = stats.bootstrap(
-                (values,), np.mean, method="percentile", **_resampling(seed)
-            ).confidence_interval
-            p = {other: permutation_test(values, arms[other][metric], seed) for other in against if other != name}
-            table.append(ArmRelevance(name, metric, float(values.mean()), float(low), float(high), p))
+            found = bootstrapped(values)
+            p = {other: permutation_test(values, arms[other][metric]) for other in against if other != name}
+            table.append(ArmRelevance(name, metric, found.mean, found.low, found.high, p))
     return table
 
 
@@ -97,34 +93,13 @@ def ranked(arm: Recommender, lists: Lists, name: str = "the arm") -> dict[Metric
     parts = [slice(start, start + rows) for start in range(0, len(applicants), rows)]
     with torch.no_grad():
         batches = [arm.scores(applicants[part], jobs[part]) for part in parts]
-    scores = torch.cat(batches).double().cpu().numpy()
-    if not np.isfinite(scores).all():
-        raise InputError(f"{name} gives scores that are no finite numbers: its training has diverged")
+    scores = finite(torch.cat(batches).double().cpu().numpy(), name)
     scores[~lists.listed] = -np.inf
-    return {"NDCG@10": ndcg(scores, lists.grades), "hit@10": hit(scores, lists.grades)}
+    gains = np.exp2(lists.grades.astype(np.float64)) - 1  # Burges et al. 2005
+    return {"NDCG@10": ndcg(scores, gains), "hit@10": hit(scores, lists.grades)}
 
 
-def ndcg(scores: Floats, grades: NDArray[np.float32], k: int = K) -> Floats:
-    """NDCG@k of each list: gain 2^grade - 1 (Burges et al. 2005), discount 1 / log2(1 + rank).
-
-    Equal scores favour nobody: the value is the mean over all orders of them (McSherry and Najork 2008). So is that
-    of sklearn.metrics.ndcg_score, but it returns one mean over all lists, and tests need the value of each.
-
-    Args:
-        scores: [A, n], larger is better; minus infinity where a list has ended.
-        grades: [A, n], 0 and above, and 0 where a list has ended.
-        k: ranks that count.
-
-    Returns:
-        float64 [A]; NaN where all grades are 0.
-    """
-    gains = np.exp2(grades.astype(np.float64)) - 1
-    ideal = _dcg(gains, gains, k)
-    share: Floats = np.divide(_dcg(scores, gains, k), ideal, out=np.full(len(ideal), np.nan), where=ideal > 0)
-    return share
-
-
-def hit(scores: Floats, grades: NDArray[np.float32], k: int = K) -> Floats:
+def hit(scores: Floats, grades: NDArray[np.float32], k: int = TOP) -> Floats:
     """Whether a job of grade 1 or more is among the first k: 0 or 1, and its chance where equal scores cross rank k.
 
     Args:
@@ -152,24 +127,13 @@ def permutation_test(first: Floats, second: Floats, seed: int = 0) -> float:
     Exact where there are no more than 10,000 ways to flip them.
     """
     differences = (np.asarray(first) - np.asarray(second),)
-    flipped = stats.permutation_test(differences, np.mean, permutation_type="samples", **_resampling(seed))
+    flipped = stats.permutation_test(
+        differences,
+        np.mean,
+        permutation_type="samples",
+        n_resamples=10_000,
+        batch=1000,  # at once in memory
+        vectorized=True,
+        random_state=np.random.default_rng(seed),
+    )
     return float(flipped.pvalue)
-
-
-def _resampling(seed: int) -> dict[str, Any]:
-    return {
-        "n_resamples": _RESAMPLES,
-        "batch": _IN_MEMORY,
-        "vectorized": True,
-        "random_state": np.random.default_rng(seed),
-    }
-
-
-def _dcg(scores: Floats, gains: Floats, k: int) -> Floats:
-    """Each job has the mean discount of the ranks that those of its score share: [A, n], [A, n] -> [A]."""
-    discounts = 1 / np.log2(np.arange(2, scores.shape[1] + 2))
-    discounts[k:] = 0
-    up_to = np.concatenate([[0.0], np.cumsum(discounts)])
-    first, last = (stats.rankdata(-scores, method=which, axis=1).astype(np.int64) for which in ("min", "max"))
-    total: Floats = (gains * (up_to[last] - up_to[first - 1]) / (last - first + 1)).sum(axis=1)
-    return total

@@ -1,31 +1,69 @@
-"""What a ranking of the whole panel shows: how good the top is, how much of the catalogue it uses, how alike it is."""
+"""What a ranking shows: how good the top is, how much of the catalogue it uses, how alike it is."""
 
 from __future__ import annotations
 
+from typing import Any, TypeVar
+
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+from dynaq.errors import InputError
 
 TOP = 10
 
 Floats = NDArray[np.float32]
+Values = NDArray[np.float64]
+Scalar = TypeVar("Scalar", bound=np.floating[Any])
 
 
-def ndcg(scores: Floats, gains: Floats) -> NDArray[np.float64]:
-    """NDCG@10 of each applicant (Jarvelin & Kekalainen 2002), with gains as they are: both [A, J] -> float64 [A].
+def ndcg(scores: ArrayLike, gains: ArrayLike, k: int = TOP) -> Values:
+    """NDCG@k of each list (Jarvelin and Kekalainen 2002): gains as they are, discount 1 / log2(1 + rank).
 
-    ``sklearn.metrics.ndcg_score`` gives the mean over applicants only, and intervals need each.
+    Equal scores favour nobody: the value is the mean over all orders of them (McSherry and Najork 2008). So is that
+    of sklearn.metrics.ndcg_score, but it returns one mean over all lists, and intervals need the value of each.
+
+    Args:
+        scores: [A, n], larger is better; minus infinity where a list has ended.
+        gains: [A, n], 0 and above, and 0 where a list has ended.
+        k: ranks that count.
+
+    Returns:
+        float64 [A]; NaN where all gains are 0.
     """
-    k = min(TOP, scores.shape[1])
-    discount = 1 / np.log2(np.arange(2, k + 2))
-    chosen = np.take_along_axis(gains, top(scores), axis=1)
-    ideal = -np.sort(-gains, axis=1)[:, :k]
-    reached: NDArray[np.float64] = (chosen * discount).sum(axis=1) / (ideal * discount).sum(axis=1)
-    return reached
+    gained = np.asarray(gains, dtype=np.float64)
+    ideal = _dcg(gained, gained, k)
+    reached = _dcg(np.asarray(scores), gained, k)
+    share: Values = np.divide(reached, ideal, out=np.full(len(ideal), np.nan), where=ideal > 0)
+    return share
 
 
-def top(scores: Floats) -> NDArray[np.int64]:
-    """The ten best columns of each row, best first; the first of equals: [A, J] -> int64 [A, 10]."""
-    return np.argsort(-scores, axis=1, kind="stable")[:, :TOP]
+def _dcg(scores: NDArray[Any], gains: Values, k: int) -> Values:
+    """Each job has the mean discount of the ranks that those of its score share: [A, n], [A, n] -> [A]."""
+    discounts = 1 / np.log2(np.arange(2, scores.shape[1] + 2))
+    discounts[k:] = 0
+    up_to = np.concatenate([[0.0], np.cumsum(discounts)])
+    first, last = (stats.rankdata(-scores, method=which, axis=1).astype(np.int64) for which in ("min", "max"))
+    total: Values = (gains * (up_to[last] - up_to[first - 1]) / (last - first + 1)).sum(axis=1)
+    return total
+
+
+def finite(scores: NDArray[Scalar], who: str) -> NDArray[Scalar]:
+    """The scores as they are; nothing orders those that are no numbers, and the first columns would be on top.
+
+    Raises:
+        InputError: a score is NaN or infinite.
+    """
+    if not np.isfinite(scores).all():
+        raise InputError(
+            f"{who} gives scores that are no finite numbers: its training has diverged; lower agent.learning_rate"
+        )
+    return scores
+
+
+def top(scores: NDArray[Any], k: int = TOP) -> NDArray[np.int64]:
+    """The k best columns of each row, best first; the first of equals: [A, J] -> int64 [A, k]."""
+    return np.argsort(-scores, axis=1, kind="stable")[:, :k]
 
 
 def coverage(scores: Floats) -> float:

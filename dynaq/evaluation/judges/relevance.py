@@ -42,20 +42,27 @@ class Grades:
     Attributes:
         applicants, jobs: int64 [L], rows of a snapshot.
         grades: float32 [L].
-        unknown: rows of the table left out because the snapshot has no such applicant or job.
     """
 
     applicants: NDArray[np.int64]
     jobs: NDArray[np.int64]
     grades: NDArray[np.float32]
-    unknown: int = 0
+
+    def __len__(self) -> int:
+        """Number of pairs."""
+        return len(self.grades)
 
     @classmethod
-    def of(cls, graded: Mapping[Pair, float], unknown: int = 0) -> Grades:
+    def of(cls, graded: Mapping[Pair, float]) -> Grades:
         """From pair -> grade; what has no grade (NaN) is left out."""
         pairs = sorted(pair for pair, grade in graded.items() if not math.isnan(grade))
         rows = np.array(pairs, dtype=np.int64).reshape(-1, 2)
-        return cls(rows[:, 0], rows[:, 1], np.array([graded[pair] for pair in pairs], dtype=np.float32), unknown)
+        return cls(rows[:, 0], rows[:, 1], np.array([graded[pair] for pair in pairs], dtype=np.float32))
+
+    def among(self, applicants: NDArray[np.int64], jobs: NDArray[np.int64]) -> Grades:
+        """The pairs whose applicant and whose job are among these rows."""
+        kept = np.isin(self.applicants, applicants) & np.isin(self.jobs, jobs)
+        return Grades(self.applicants[kept], self.jobs[kept], self.grades[kept])
 
 
 @dataclass(frozen=True)
@@ -75,12 +82,21 @@ class Lists:
     listed: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, snapshot: Snapshot, grades: Grades, negatives: int, seed: int, earlier: Grades | None = None) -> Lists:
+    def of(
+        cls,
+        snapshot: Snapshot,
+        grades: Grades,
+        catalogue: NDArray[np.int64],
+        negatives: int,
+        seed: int,
+        earlier: Grades | None = None,
+    ) -> Lists:
         """The graded jobs of each applicant among others, drawn by a hash of both ids: the same whoever else comes.
 
         Args:
             snapshot: what the rows index.
             grades: applicants without a grade of 1 or more are left out: there is nothing to be found.
+            catalogue: rows of jobs that the others are drawn from.
             negatives: how many others; all there are if those are fewer.
             seed: of the draw.
             earlier: pairs that are not drawn.
@@ -91,7 +107,7 @@ class Lists:
         people = np.unique(grades.applicants[grades.grades >= RELEVANT])
         if not len(people):
             raise InputError(
-                f"none of {len(grades.grades)} graded pairs has a grade of {RELEVANT:g} or more, so nobody has a job to"
+                f"none of {len(grades)} graded pairs has a grade of {RELEVANT:g} or more, so nobody has a job to"
                 " be found: grades start at 0, of no use"
             )
         keys, job_keys = identity_keys(snapshot.applicant_ids), identity_keys(snapshot.job_ids)
@@ -100,7 +116,7 @@ class Lists:
             own = grades.applicants == applicant
             graded, turns = grades.jobs[own], bits(keys[applicant], job_keys, seed)
             seen = earlier.jobs[earlier.applicants == applicant] if earlier else graded
-            others = np.setdiff1d(np.arange(len(job_keys)), np.union1d(graded, seen))
+            others = np.setdiff1d(catalogue, np.union1d(graded, seen))
             drawn = others[np.argsort(turns[others])[:negatives]]
             row = np.concatenate([graded, drawn])
             shuffled = np.argsort(bits(keys[applicant], job_keys[row], seed, 1))  # not the draw's own hash
@@ -144,7 +160,7 @@ def read_grades(snapshot: Snapshot, table: PairsConfig, key: str = "relevance") 
         )
     if unknown:
         log.warning("%s: %d rows are not in the snapshot and left out, such as %s", path, len(unknown), unknown[0])
-    return Grades.of(graded, len(unknown))
+    return Grades.of(graded)
 
 
 def popularity(snapshot: Snapshot, table: PairsConfig, key: str = "relevance.earlier") -> NDArray[np.float32]:

@@ -51,27 +51,3 @@ def normals(*counters: ArrayLike) -> NDArray[np.float64]:
     """Standard normal draws, one for each combination of counters (shape as `bits`)."""
     normal: NDArray[np.float64] = ndtri(uniforms(*counters))
     return normal
-
-
-def subsets(keys: NDArray[np.uint64], population: int, size: int) -> NDArray[np.int64]:
-    """Draw distinct numbers below `population` for each key, every ordered choice equally likely.
-
-    Floyd's algorithm (Bentley 1987, "A sample of brilliance"), all rows at once, then shuffled, because its
-    subsets are uniform but their order is not.
-
-    Args:
-        keys: uint64 [B], a hash a row.
-        population: how many there are to choose from, at least `size`.
-        size: how many to choose.
-
-    Returns:
-        int64 [B, size].
-    """
-    turn = np.arange(size)
-    below = (population - size + turn + 1).astype(np.uint64)
-    drawn = (bits(keys[:, None], turn) % below).astype(np.int64)
-    for i in range(1, size):
-        taken = (drawn[:, :i] == drawn[:, i, None]).any(axis=1)
-        drawn[taken, i] = population - size + i
-    order = np.argsort(bits(keys[:, None], size + turn), axis=1)
-    return np.take_along_axis(drawn, order, axis=1)

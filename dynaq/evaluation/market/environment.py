@@ -1,4 +1,9 @@
-"""The held-out market as an environment to learn in, and a record of what happened there."""
+"""The held-out market as an environment to learn in, and a record of what happened there.
+
+What an arm earns depends on what it has earned: taken jobs are gone, look-alikes of those shown are less wanted. So
+it is also asked at each step, before it learns, what it would show to the same people at rest, as if nothing had been
+shown to them yet. Among the same candidates for all arms this tells what an arm knows, whatever it has used up.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dynaq.evaluation.judges.ranking import finite, top
 from dynaq.evaluation.market.market import Market
 from dynaq.mdp.environment import Observation
 from dynaq.protocols import Recommender
 
 INTERACTION = (0.0, 1.0)  # the rewards of the online market: none, and an interaction
+_RECORD = ("rewards", "chances", "best", "shown", "knows", "knows_random", "knows_best")
 
 Floats = NDArray[np.float32]
 
@@ -32,13 +39,30 @@ class OnlineEnvironment:
     ) -> None:
         self.market, self.applicants, self._jobs = market, torch.from_numpy(applicants), jobs
         self._n, self._slate = n, slate
-        self._record: dict[str, list[Floats]] = {"rewards": [], "chances": [], "best": [], "shown": []}
+        self._record: dict[str, list[Floats]] = {name: [] for name in _RECORD}
         self._offered = np.empty((0, 0), dtype=np.int64)
+        self._at_rest = market.base_chances()
+        self.asked: Recommender | None = None
+        self.who = "the recommender"  # for errors
 
     def observe(self, step: int) -> Observation:
         """All applicants, with the candidates that every arm sees at this step and history."""
         self._offered = self.market.candidates(step, self._n)
+        if self.asked:
+            self._ask(self.asked, self.market.candidates(step, self._n, at_rest=True))
         return Observation(self.applicants, torch.from_numpy(self._jobs[self._offered]))
+
+    def _ask(self, recommender: Recommender, offered: NDArray[np.int64]) -> None:
+        """What it would show of columns [A, n] to applicants at rest."""
+        scores = self._scores(recommender, torch.from_numpy(self._jobs[offered]))
+        chances = np.take_along_axis(self._at_rest, offered, axis=1)
+        chosen = np.take_along_axis(chances, top(scores, self._slate), axis=1)
+        self._record["knows"].append(chosen.mean(axis=1, dtype=np.float32))
+        self._record["knows_random"].append(chances.mean(axis=1, dtype=np.float32))
+        self._record["knows_best"].append(np.sort(chances, axis=1)[:, -self._slate :].mean(axis=1, dtype=np.float32))
+
+    def _scores(self, recommender: Recommender, jobs: Tensor) -> Floats:
+        return finite(recommender.scores(self.applicants, jobs).numpy(), self.who)
 
     def best_slates(self) -> Tensor:
         """The most probable of the candidates just offered, which nobody can know: rows of jobs, int64 [A, k]."""
@@ -63,9 +87,11 @@ class OnlineEnvironment:
 
         Returns:
             ``rewards``, mean answer to a slate; ``chances``, its expectation; ``best``, that of the best slate of the
-            same candidates, all [steps, A]; ``shown``, columns of jobs [steps, A, k].
+            same candidates, all [steps, A]; ``shown``, columns of jobs [steps, A, k]. Where somebody is ``asked``,
+            ``knows``: the expectation of the slate that it would show at rest, with those of a random and of the best
+            slate, all [steps, A].
         """
-        return {name: np.stack(values) for name, values in self._record.items()}
+        return {name: np.stack(values) for name, values in self._record.items() if values}
 
     def shown(self) -> NDArray[np.int64]:
         """Columns of the jobs shown so far, in any order."""
@@ -76,8 +102,16 @@ class OnlineEnvironment:
         return torch.from_numpy(self._jobs).expand(len(self.applicants), -1)
 
     def scores_of(self, recommender: Recommender) -> Floats:
-        """Scores of all jobs of the panel: float32 [A, J]."""
-        return recommender.scores(self.applicants, self.everything()).numpy()
+        """Scores of all jobs of the panel: float32 [A, J].
+
+        Raises:
+            InputError: one is no finite number.
+        """
+        return self._scores(recommender, self.everything())
+
+    def chances_at_rest(self, jobs: Tensor) -> Floats:
+        """Of rows of jobs, int64 [A, n] -> float32 [A, n]."""
+        return np.take_along_axis(self._at_rest, np.searchsorted(self._jobs, jobs.numpy()), axis=1)
 
     def tensors(self) -> dict[str, Tensor]:
         """The record, and what the market remembers."""
@@ -87,4 +121,5 @@ class OnlineEnvironment:
     def load(self, tensors: dict[str, Tensor]) -> None:
         """Take over what ``tensors`` gave."""
         self.market.tired, self.market.gone = tensors["tired"].numpy().copy(), tensors["gone"].numpy().copy()
-        self._record = {name: list(tensors[f"record.{name}"].numpy()) for name in self._record}
+        prefix = "record."
+        self._record |= {k.removeprefix(prefix): list(t.numpy()) for k, t in tensors.items() if k.startswith(prefix)}

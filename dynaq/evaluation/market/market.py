@@ -74,20 +74,26 @@ class Market:
         """Probability of every interaction while nobody is tired: float32 [A, J]."""
         return np.asarray(expit((self._utility - self._threshold) / self._temperature))
 
-    def candidates(self, step: int, n: int) -> Rows:
+    def candidates(self, step: int, n: int, *, at_rest: bool = False) -> Rows:
         """Distinct jobs for every applicant, none interacted with: int64 [A, n], the same for the same history.
+
+        Args:
+            step: of which.
+            n: how many.
+            at_rest: as if nobody had interacted with anything yet.
 
         Raises:
             InputError: an applicant has fewer than n jobs left.
         """
-        left = int((~self.gone).sum(axis=1).min())
+        gone = np.zeros_like(self.gone) if at_rest else self.gone
+        left = int((~gone).sum(axis=1).min())
         if not 1 <= n <= left:
             raise InputError(
                 f"{n} candidates were asked for and an applicant has {left} jobs left: hold out more jobs"
                 " (split.jobs, compare.jobs), run fewer steps or ask for fewer agent.candidates"
             )
         order = draws.bits(_CANDIDATES, self._seed, step, self._people[:, None], self._jobs)
-        order = np.where(self.gone, np.iinfo(np.uint64).max, order)
+        order = np.where(gone, np.iinfo(np.uint64).max, order)
         first = np.argpartition(order, n - 1, axis=1)[:, :n]
         return np.take_along_axis(first, np.take_along_axis(order, first, axis=1).argsort(axis=1), axis=1)
 

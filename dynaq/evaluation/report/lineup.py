@@ -18,6 +18,7 @@ CONTROLS: dict[WarmStart | Control, str] = {
     "challenger": "the best checkpoint of tonight, one for all seeds",
     "champion": "the checkpoint to beat, one for all seeds",
 }
+CHALLENGING = ("popularity", "raw cosine", "ranker", "bandit", "no planning")  # what an agent should be better than
 COSINE_INSIDE = ("raw cosine", "ranker", "bandit")
 
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from dynaq.evaluation.report import words
 from dynaq.evaluation.report.lineup import budgets, by_labels, four, panels
 from dynaq.evaluation.report.night import Night
-from dynaq.evaluation.report.plots import Theme, learning_curves, survival_curves, training_curves
+from dynaq.evaluation.report.plots import Theme, learning_curves, share_curves, survival_curves, training_curves
 from dynaq.evaluation.report.plots_study import calibration, cost_curves, gains, strategy_map
 
 
@@ -53,6 +53,7 @@ def pictures(night: Night) -> dict[str, Picture]:
     curves = {row.contestant.kind: row.curve for row in agents}
     references = {row.contestant.kind: row.curve for row in study.rows if row.contestant.kind in ("random", "optimum")}
     add("learning_curves", words.curves_title(agents), learning_curves, curves, references)
+    add("shares", words.shares_title(agents), share_curves, {row.contestant.kind: row.share for row in agents})
     add("gains", "What each warm start gains over none", gains, agents)
     for threshold in agents[0].times:
         times = {row.contestant.kind: row.times[threshold] for row in agents}

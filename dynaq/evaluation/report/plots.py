@@ -140,6 +140,16 @@ def learning_curves(
     return figure
 
 
+def share_curves(curves: Mapping[str, Curve], title: str, note: str, theme: Theme) -> Figure:
+    """Draw what each agent knows, at rest, against the step: 0 a random choice, 1 the best, with 95% bands."""
+    figure, axes = canvas(theme, title, note)
+    ends = _draw(axes, curves, theme)
+    axes.axhline(0, color=theme.muted, linestyle="--", linewidth=1.2)
+    label_ends(axes, ends)
+    name_axes(axes, theme, "online step", "share of the way from random to the best")
+    return figure
+
+
 def training_curves(quantity: str, curves: Mapping[str, Curve], title: str, note: str, theme: Theme) -> Figure:
     """Draw what training measured; `quantity` is written along the y-axis."""
     figure, axes = canvas(theme, title, note)
@@ -160,7 +170,7 @@ def survival_curves(times: Mapping[str, Survival], title: str, note: str, theme:
     axes.set_ylim(-0.02, 1.04)
     axes.margins(x=0.01)
     label_ends(axes, ends)
-    name_axes(axes, theme, "online step", "share of seeds not there yet")
+    name_axes(axes, theme, "online step", "share of seeds that do not hold it yet")
     return figure
 
 

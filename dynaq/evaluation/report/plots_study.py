@@ -43,7 +43,7 @@ def strategy_map(
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
-    name_axes(axes, theme, "paid labels", f"agreement with the {towards} reward")
+    name_axes(axes, theme, "budget of labels", f"agreement with the {towards} reward")
     if tonight is not None:
         axes.annotate(
             f"tonight\n{tonight:.2f}",
@@ -60,7 +60,8 @@ def strategy_map(
 
 
 def _draw_cell(axes: Axes, cell: Cell, column: int, row: int, theme: Theme) -> None:
-    colour, tie = theme.colour(cell.best), cell.lead.difference.low <= 0
+    lead = cell.lead.difference
+    colour, tie = theme.colour(cell.best), lead.low <= 0
     face = _mixed(colour, theme.paper, _PALE) if tie else colour
     axes.add_patch(
         Rectangle(
@@ -76,7 +77,7 @@ def _draw_cell(axes: Axes, cell: Cell, column: int, row: int, theme: Theme) -> N
     axes.text(
         column,
         row,
-        f"{cell.best}\n{cell.lead.difference.mean:+.3f}",
+        f"{cell.best}\n{lead.mean:+.3f}\n\u00b1{(lead.high - lead.low) / 2:.3f}",
         ha="center",
         va="center",
         color=max(("#000000", "#FFFFFF"), key=lambda ink: _contrast(ink, face)),
@@ -149,7 +150,7 @@ def cost_curves(arms: Mapping[str, Sequence[Row]], title: str, note: str, theme:
         ends[name] = (rows[-1].average.mean, colour)
     axes.set_xticks(list(places.values()), [f"{each:,}" for each in places])
     label_ends(axes, ends)
-    name_axes(axes, theme, "paid labels of an agent (log scale, 0 beside it)", "interactions per job shown")
+    name_axes(axes, theme, "budget of labels of an agent (log scale, 0 beside it)", "interactions per job shown")
     return figure
 
 

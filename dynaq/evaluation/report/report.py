@@ -61,6 +61,7 @@ def render_markdown(night: Night, drawn: dict[str, Picture]) -> str:
         figures=lambda *prefixes: _links(drawn, prefixes),
         agreement=_agreement(study.agreement),
         panels=lineup.panels(study),
+        no_map=Markup(words.no_map(study, night.config.compare.dial)),  # noqa: S704 - words of ours
         gamma=f"{gamma:g}",
         gamma_value=gamma,
         largest=largest,

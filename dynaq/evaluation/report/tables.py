@@ -55,7 +55,7 @@ def gained(rows: Sequence[Row]) -> str:
 def ranked(rows: Sequence[Row]) -> str:
     """What they miss, and how well they rank the whole panel."""
     return table(
-        ["agent", "cumulative", "regret", "late, of the best", "NDCG@10 at launch", "NDCG@10 at the end"],
+        ["agent", "cumulative", "regret", "late, of the way", "NDCG@10 at launch", "NDCG@10 at the end"],
         (
             [_agent(row), interval(row.cumulative, ".1f"), *map(interval, (row.regret, row.late_share, *row.ndcg))]
             for row in rows
@@ -90,11 +90,11 @@ def _before(row: Row) -> list[str]:
 def cost_axis(study: Study, gamma: float) -> str:
     """llm and hybrid at every budget, from what they are without labels."""
     return table(
-        ["agent", "paid labels", "tokens", "average", "gain", "p (Holm)", "late"],
+        ["agent", "paid labels", "tokens", "gradient steps", "average", "gain", "p (Holm)", "late"],
         (
             [
                 kind,
-                *_before(row)[:2],
+                *_before(row),
                 interval(row.average),
                 _difference(row.gain),
                 _p(row.adjusted),
@@ -107,16 +107,17 @@ def cost_axis(study: Study, gamma: float) -> str:
 
 
 def honest(study: Study, gamma: float) -> str:
-    """The controls beside the agents."""
+    """The controls beside the agents, each against the agent that earned most."""
+    first = max(four(study, gamma), key=lambda row: row.average.mean).contestant
     return table(
-        ["who", "labels", "average", "gain", "late", "NDCG@10 at the end", "cosine inside"],
+        ["who", "labels", "average", "gain", f"beyond {first.kind}", "NDCG@10 at the end", "cosine inside"],
         (
             [
                 row.contestant.kind,
                 f"{row.contestant.labels:,}",
                 interval(row.average),
                 _difference(row.gain),
-                interval(row.late),
+                interval(study.lead(row.contestant, first), "+.3f"),
                 interval(row.ndcg[1]),
                 "yes" if row.contestant.kind in COSINE_INSIDE else "",
             ]
@@ -145,7 +146,7 @@ def late(rows: Sequence[Row]) -> str:
     """Whether a lead lasts, or intervals cross."""
     baseline = next((row for row in rows if row.contestant.kind == "baseline"), None)
     return table(
-        ["agent", "late, of the best, to the baseline", "late on", "band above the baseline until"],
+        ["agent", "late, of the way", "beyond the baseline", "late on", "band above the baseline until"],
         (
             [
                 _agent(row),
@@ -197,7 +198,7 @@ def map_table(cells: Sequence[Cell]) -> str:
 
 
 def map_late(cells: Sequence[Cell]) -> str:
-    """Late shares of the best beyond the baseline's at the largest budget, by agreement."""
+    """Late shares of the way beyond the baseline's at the largest budget, by agreement."""
     largest = max(cell.labels for cell in cells)
     last = sorted((cell for cell in cells if cell.labels == largest), key=lambda cell: -cell.world.level)
     arms = list(last[0].late)
@@ -234,16 +235,23 @@ def relevance(rows: Sequence[ArmRelevance], metric: str) -> str:
 def fairness(swings: Sequence[tuple[str, str, Swing]]) -> str:
     """What a change of the texts does to the recommendations."""
     return table(
-        ["arm", "changed", "applicants moved", "size of the change", "same top jobs", "shift of scores", "gain"],
+        [
+            "arm",
+            "changed",
+            "applicants moved",
+            "size",
+            "same top jobs",
+            "shift of scores",
+            "beyond a neutral change",
+            "gain",
+        ],
         (
             [
                 _cell(arm),
                 _cell(changed),
-                f"{100 * swing.moved:.0f}% of {swing.applicants}",
-                interval(swing.distance),
-                interval(swing.overlap),
-                interval(swing.shift),
-                "" if swing.gain is None else interval(swing.gain, "+.3f"),
+                f"{swing.moved} of {swing.applicants}" if swing.moved else "none: no text has such a word",
+                *("" if each is None else interval(each) for each in (swing.distance, swing.overlap, swing.shift)),
+                *("" if each is None else interval(each, "+.3f") for each in (swing.beyond, swing.gain)),
             ]
             for arm, changed, swing in swings
         ),

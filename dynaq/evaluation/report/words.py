@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from dynaq.evaluation.report.lineup import budgets, four
+from dynaq.config.stages import DialConfig
+from dynaq.evaluation.report.lineup import CHALLENGING, budgets, controls, four
 from dynaq.evaluation.study.metrics import Estimate
 from dynaq.evaluation.study.study import FULL_APPLICANTS, FULL_SEEDS, LEVEL, Cell, Row, Study
 
@@ -80,20 +81,28 @@ def _payers(study: Study, paying: list[Row]) -> list[str]:
         head = f"{name} pays most, {interval(leads[second], '+.3f')} ahead of {second}"
     else:
         head = f"{name} is the one warm start that pays"
-    return [f"{head}: {gains} {unit}", f"late on, {listed([_late(row) for row in top])}", _price(study, top)]
+    late = f"late on, in shares of the way from random to the best, {listed([_late(row) for row in top])}"
+    return [f"{head}: {gains} {unit}", late, _beside(study, first), _price(study, top)]
 
 
 def _lead(study: Study, first: Row, second: Row) -> Estimate:
-    return study.leads[first.contestant.name, second.contestant.name].difference
+    return study.lead(first.contestant, second.contestant)
 
 
 def _late(row: Row) -> str:
+    """What it knows then beside what the baseline knows."""
     name, late = row.contestant.kind, row.late_gain.difference if row.late_gain else NONE
-    if late.low > 0:
-        return f"{name} still leads by {interval(late, '+.3f')} of the best slate's worth"
-    if late.high < 0:
-        return f"{name} has fallen behind ({interval(late, '+.3f')} of the best slate's worth)"
-    return f"{name} and the baseline have met ({interval(late, '+.3f')} of the best slate's worth)"
+    beside = "still knows more than" if late.low > 0 else "knows less than" if late.high < 0 else "has been met by"
+    return f"{name} {beside} the baseline ({interval(late, '+.3f')})"
+
+
+def _beside(study: Study, first: Row) -> str:
+    """Which controls, that start without an agent's pre-training or planning, do as well."""
+    rows = [row for row in controls(study, first.contestant.gamma) if row.contestant.kind in CHALLENGING]
+    leads = {row.contestant.name: _lead(study, row, first) for row in rows}
+    if level := [f"{name} ({interval(lead, '+.3f')})" for name, lead in leads.items() if lead.high >= 0]:
+        return f"of the controls {listed(level)} {'is' if len(level) == 1 else 'are'} not shown to earn less"
+    return "every control earns less"
 
 
 def _price(study: Study, top: Sequence[Row]) -> str:
@@ -146,50 +155,66 @@ def map_title(towards: str, cells: Sequence[Cell]) -> str:
 
 
 def curves_title(rows: Sequence[Row]) -> str:
-    """Who starts highest and what has become of it late on."""
-    first = max(rows, key=lambda row: row.jump_start.mean)
-    name, late = first.contestant.kind, first.late_gain
-    if late is None:
-        return "No warm start begins above the baseline"
-    if late.difference.low > 0:
-        return f"{name} starts highest and still leads the baseline late on"
-    if late.difference.high < 0:
-        return f"{name} starts highest, but late on the baseline is ahead"
-    return f"{name} starts highest; late on the baseline has caught up"
+    """Who is shown to earn more than the baseline."""
+    ahead = [row.contestant.kind for row in rows if row.gain and row.gain.difference.low > 0]
+    if not ahead:
+        return "No warm start is shown to earn more than the baseline"
+    return f"Over all steps {listed(ahead)} {'earns' if len(ahead) == 1 else 'earn'} more than the baseline"
+
+
+def shares_title(rows: Sequence[Row]) -> str:
+    """Who knows more than the baseline late on."""
+    late = {row.contestant.kind: row.late_gain.difference for row in rows if row.late_gain}
+    parts = {
+        "more": [name for name, gain in late.items() if gain.low > 0],
+        "less": [name for name, gain in late.items() if gain.high < 0],
+        "as much": [name for name, gain in late.items() if gain.low <= 0 <= gain.high],
+    }
+    told = [
+        f"{listed(names)} {'knows' if len(names) == 1 else 'know'} {what}" for what, names in parts.items() if names
+    ]
+    return f"Late on, beside the baseline: {listed(told)}" if told else "What the baseline knows"
 
 
 def survival_title(threshold: float, rows: Sequence[Row]) -> str:
-    """Who gets there first."""
-    goal = f"{100 * threshold:g}% of the way to the best"
-    if not any(row.times[threshold].reached_share for row in rows):
-        return f"{goal}: nobody gets there"
-    first = min(rows, key=lambda row: row.times[threshold].restricted_mean)
-    mean = first.times[threshold].restricted_mean
-    return f"{goal}: {first.contestant.kind} is there first, after {mean:.1f} steps on average"
+    """In how many seeds each gets there."""
+    there = [f"{row.contestant.kind} {100 * row.times[threshold].reached_share:.0f}%" for row in rows]
+    return f"{100 * threshold:g}% of the way to the best is held in so many seeds: {listed(there)}"
 
 
 def cost_title(study: Study, gamma: float) -> str:
-    """Who earns most at the largest budget."""
+    """Who earns most at the largest budget, and who cannot be told from it."""
     largest = max(budgets(study, gamma), default=0)
     rows = [row for row in study.rows if row.contestant.labels == largest and row.contestant.gamma == gamma]
-    best = max(rows, key=lambda row: row.average.mean)
-    return f"With {largest:,} labels {best.contestant.kind} earns most"
+    first, *others = sorted(rows, key=lambda row: -row.average.mean)
+    level = [row.contestant.kind for row in others if _lead(study, first, row).low <= 0]
+    if level:
+        return f"With {largest:,} labels {listed([first.contestant.kind, *level])} tie at the top"
+    return f"With {largest:,} labels {first.contestant.kind} earns most"
 
 
 def calibration_title(rows: Sequence[Row]) -> str:
-    """Whose world model is nearest to the truth."""
-    off = {
-        row.contestant.kind: sum(abs(p - t) for p, t in row.calibration) / len(row.calibration)
-        for row in rows
-        if row.calibration
-    }
-    best = min(off, key=lambda name: off[name])
-    return f"World models: {best} is nearest to the truth, off by {off[best]:.3f} on average"
+    """How far each world model is from the truth."""
+    off = [f"{row.contestant.kind} {row.calibration_error.mean:.3f}" for row in rows if row.calibration_error]
+    return f"World models are off by so much on average: {listed(off)}" if off else "What world models believe"
 
 
 def apart_until(row: Row, baseline: Row) -> str:
-    """The last step at which the band of an agent lies wholly above the baseline's."""
-    above = row.curve.steps[row.curve.low > baseline.curve.high]
-    if not len(above):
-        return "never"
-    return "the end" if above[-1] == row.curve.steps[-1] else f"step {above[-1]}"
+    """How long the band of an agent lies wholly above the baseline's from the first step on."""
+    above = row.share.low > baseline.share.high
+    if above.all():
+        return "the end"
+    return f"step {row.share.steps[above.argmin() - 1]}" if above[0] else "not from the start"
+
+
+def no_map(study: Study, dial: DialConfig) -> str:
+    """Why a map was not drawn, or not of every reward that was asked for; empty where all were."""
+    if not dial.levels:
+        return "No map was drawn: `compare.dial.levels` is empty, so contestants met the market of the evaluator only."
+    drawn = {cell.world.towards for cell in study.map}
+    if absent := [name for name in dial.rewards if name not in drawn]:
+        return (
+            f"No map of the {listed(absent)} reward: its labels of the panel could not be had or are not trusted; the"
+            " log of the night says why."
+        )
+    return ""

@@ -50,16 +50,17 @@ class Curve:
 def time_to_threshold(
     rewards: ArrayLike, random: ArrayLike, optimum: ArrayLike, *, window: int, share: float
 ) -> tuple[int | None, ...]:
-    """The step, counted from 1, at which each seed first reached the threshold; None = censored, not observed to.
+    """The step, counted from 1, from which each seed held the threshold; None = censored, not observed to.
 
-    It is reached at the first step t at which the mean reward of steps t - window + 1 to t is at least
-    random + share x (optimum - random) averaged over the same steps; never before ``window``.
+    It is held from the first step t on for which the trailing means of steps t to t + window - 1 all are at least
+    random + share x (optimum - random), averaged over the same steps. So whether it is held can be told of the first
+    steps - window + 1 only.
 
     Args:
         rewards: [seeds, steps] of the arm.
         random: [seeds, steps], reward of showing random candidates.
         optimum: [seeds, steps], reward of showing the best candidates.
-        window: steps of the trailing mean.
+        window: steps of the trailing mean (the first steps: all there are so far), and of the time it is held.
         share: in [0, 1], of the way from random to the optimum.
 
     Raises:
@@ -78,8 +79,9 @@ def time_to_threshold(
     if not 0 <= share <= 1:
         raise InputError(f"share is {share:g}, it must be 0 to 1")
     threshold = low + share * (high - low)
-    reached = _full_windows(given, window) >= _full_windows(threshold, window) - ROUNDING
-    return tuple(int(row.argmax()) + window if row.any() else None for row in reached)
+    above = _trailing(given, window) >= _trailing(threshold, window) - ROUNDING
+    held = np.asarray(sliding_window_view(above, window, axis=1).all(axis=-1))
+    return tuple(int(row.argmax()) + 1 if row.any() else None for row in held)
 
 
 def estimate(values: ArrayLike) -> Estimate:
@@ -110,19 +112,14 @@ def learning_curve(rewards: ArrayLike, window: int) -> Curve:
     given = _matrix("rewards", rewards)
     if window < 1:
         raise InputError(f"window is {window}, it must be at least 1")
-    steps = given.shape[1]
-    first = np.array([given[:, :end].mean(axis=1) for end in range(1, min(window, steps + 1))])
-    trailing = first.reshape(-1, len(given)).T
-    if window <= steps:
-        trailing = np.concatenate([trailing, _full_windows(given, window)], axis=1)
-    mean, half = _t_interval(trailing)
-    return Curve(np.arange(1, steps + 1), mean, mean - half, mean + half)
+    mean, half = _t_interval(_trailing(given, window))
+    return Curve(np.arange(1, given.shape[1] + 1), mean, mean - half, mean + half)
 
 
-def _full_windows(values: Floats, window: int) -> Floats:
-    """Means over each run of `window` steps: [seeds, steps] -> [seeds, steps - window + 1]."""
-    means: Floats = sliding_window_view(values, window, axis=1).mean(axis=-1)
-    return means
+def _trailing(values: Floats, window: int) -> Floats:
+    """Mean over the last `window` steps, of the first steps over those there are so far: [seeds, steps], the same."""
+    steps = values.shape[1]
+    return np.stack([values[:, max(0, end - window) : end].mean(axis=1) for end in range(1, steps + 1)], axis=1)
 
 
 def _t_interval(values: Floats) -> tuple[Floats, Floats]:

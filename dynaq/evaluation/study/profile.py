@@ -14,7 +14,8 @@ from dynaq.evaluation.market.environment import OnlineEnvironment
 from dynaq.protocols import Recommender
 
 _BINS = 10
-_SHOWN = 10  # jobs for each applicant that a world model is asked about
+_ASKED = 10  # jobs for each applicant that a world model is asked about, if so many are left
+_NEVER = 2**32  # a step that never comes: its candidates are a draw of their own
 
 Floats = NDArray[np.float32]
 
@@ -30,8 +31,11 @@ def profile(recommender: Recommender, environment: OnlineEnvironment, rewards: d
     Returns:
         ``ndcg`` float64 [A], gains being the chances while nobody is tired; ``coverage``; ``diversity``; ``gini`` of
         what was shown so far; ``reached``: the share of the best that the first of the ranking has, of a random choice
-        0, under the market and under each training reward; ``calibration`` of a world model: predicted and true rate
-        of each tenth of some random pairs.
+        0, under the market and under each training reward; ``calibration`` of a world model: predicted and true
+        chance of each tenth of random pairs, as things stand.
+
+    Raises:
+        InputError: a score is no finite number.
     """
     scores, truth = environment.scores_of(recommender), environment.market.base_chances()
     first = top(scores)[:, :1]
@@ -46,19 +50,23 @@ def profile(recommender: Recommender, environment: OnlineEnvironment, rewards: d
         "diversity": diversity(scores, environment.market.looks),
         "gini": gini(shown, truth.shape[1]) if shown.size else None,
         "reached": {name: value if value == value else None for name, value in reached.items()},
-        "calibration": _calibration(recommender, environment, truth) if isinstance(recommender, DynaQ) else None,
+        "calibration": _calibration(recommender, environment) if isinstance(recommender, DynaQ) else None,
     }
 
 
-def _calibration(agent: DynaQ, environment: OnlineEnvironment, truth: Floats) -> list[tuple[float, float]] | None:
-    """Mean predicted and mean true chance of each tenth of random pairs, by prediction; None before any answer."""
+def _calibration(agent: DynaQ, environment: OnlineEnvironment) -> list[tuple[float, float]] | None:
+    """Mean predicted and mean true chance of each tenth of random pairs, by prediction; None before any answer.
+
+    The pairs are still on offer and their chances are those of this moment: the market that the model learned from.
+    """
     if not agent.answers:
         return None
-    chance = np.random.default_rng(0)  # the same pairs for everybody
-    columns = np.stack([chance.permutation(truth.shape[1])[:_SHOWN] for _ in truth])
+    market = environment.market
+    left = int((~market.gone).sum(axis=1).min())
+    columns = market.candidates(_NEVER, min(_ASKED, left))
     jobs = environment.everything().gather(1, torch.from_numpy(columns))
     with torch.no_grad():
         predicted = agent.predict(environment.applicants, jobs).reward.numpy()
-    true = np.take_along_axis(truth, columns, axis=1).ravel()
+    true = market.chances(columns).ravel()
     tenths = np.array_split(np.argsort(predicted, kind="stable"), _BINS)
     return [(float(predicted[rows].mean()), float(true[rows].mean())) for rows in tenths]

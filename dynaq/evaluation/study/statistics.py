@@ -1,7 +1,8 @@
 """What a comparison over seeds may claim: intervals, p-values, and what a label is worth.
 
-Values are [seeds, applicants]: every seed draws its own training run and its own applicants, so the seed is the
-unit of replication and applicants are nested in it. Nothing here depends on anything but its arguments: where
+Values are [seeds, applicants]: every seed is a training run, a market and a draw of applicants from one held-out pool,
+so the seed is the unit of replication. Seeds share some of the pool's applicants, which makes two-way intervals 3 to
+15% wider than these (measured on the full study of the demo). Nothing here depends on anything but its arguments: where
 seeds are drawn again, the generator is always the same.
 """
 
@@ -93,6 +94,27 @@ def paired(first: ArrayLike, second: ArrayLike) -> Difference:
     else:
         p_value = float(gains.mean() == 0)
     return Difference(estimate(gains), p_value, float((1 + np.sign(gains)).mean() / 2), seeds)
+
+
+def bootstrapped(values: ArrayLike) -> Estimate:
+    """Mean and 95% percentile bootstrap interval of values that are drawn one by one, such as applicants: [n].
+
+    Raises:
+        InputError: NaN, or fewer than two values.
+    """
+    sample = np.asarray(values, dtype=np.float64)
+    if sample.ndim != 1 or len(sample) < 2 or not np.isfinite(sample).all():
+        raise InputError(f"an interval needs at least 2 finite values, but was given {list(sample.shape)}")
+    ends = stats.bootstrap(
+        (sample,),
+        np.mean,
+        confidence_level=CONFIDENCE,
+        n_resamples=10_000,
+        batch=1000,  # at once in memory
+        method="percentile",
+        random_state=np.random.default_rng(BOOTSTRAP_SEED),
+    ).confidence_interval
+    return Estimate(float(sample.mean()), float(ends.low), float(ends.high))
 
 
 def interquartile_mean(values: ArrayLike) -> Estimate:

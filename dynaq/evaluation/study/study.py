@@ -21,22 +21,26 @@ class Row:
     Attributes:
         contestant: who.
         jump_start, average, late: mean reward of the first window of steps, of all, and of the last share.
-        late_share: in that last share of the steps, the expected reward over that of the best slate of the same
-            candidates. Who has earned much early has fewer good jobs left: rewards alone would hold that against it.
+        late_share: in that last share of the steps, what it would show to applicants at rest, as a share of the way
+            from a random to the best slate of the same candidates. Who has earned much has fewer good jobs left: its
+            rewards sink, what it knows does not.
         middle: interquartile mean of the average over seeds.
         regret: mean of what the best slate of the same candidates would have been expected to earn more, per step.
         cumulative: rewards of an applicant summed over all steps.
         gain, late_gain: of the average and of the late share to the baseline of the same discount; None for it.
+            Late gains are not corrected for how many there are.
         adjusted: p-value of the gain after Holm's correction over the gains of all agents, budgets and discounts.
-        times: threshold -> survival of "not there yet".
+        times: threshold -> survival of "what it would show at rest does not hold this share of the way yet".
         ndcg: at launch and at the end, NDCG@10 over the panel's jobs.
         coverage, diversity, gini: at the end.
         reached: at launch, what its first choice among all jobs is worth as a share of the best, random choice being
             0: under the market, and under each training reward.
         gap: exploitation gap: share of the best under the reward it was trained on last, less that under the market.
         calibration: predicted and true rate by tenth of the world model's predictions, at the end.
+        calibration_error: mean distance of the two, over tenths and seeds.
         before: paid labels, tokens and gradient steps before launch, means over seeds.
         curve: trailing mean of the reward.
+        share: at each step, the share of the way as in `late_share`, over all applicants.
     """
 
     contestant: Contestant
@@ -58,8 +62,10 @@ class Row:
     reached: dict[str, float]
     gap: Estimate | None
     calibration: list[tuple[float, float]] | None
+    calibration_error: Estimate | None
     before: dict[str, float]
     curve: Curve
+    share: Curve
 
 
 @dataclass(frozen=True)
@@ -71,7 +77,7 @@ class Cell:
         averages: of cosine, llm, hybrid and baseline; with 0 labels llm is the baseline and hybrid the cosine.
         best, second: the two that earned most.
         lead: paired difference between them, not corrected for the choice of the two nor for the number of cells.
-        late: of every arm but the baseline, paired difference of its late share of the best to the baseline's.
+        late: of every arm but the baseline, paired difference of its late share to the baseline's.
     """
 
     world: World
@@ -92,7 +98,7 @@ class Study:
         map: cells by reward, level and budget; empty where no dial was set.
         agreement: correlation of the market's utilities with each training reward.
         planning: label multiplier of planning: labels that the hybrid without it needs for what it has, over its own.
-        leads: paired difference of the averages of any two contestants at the configured discount.
+        leads: paired difference of the averages of any two contestants at the configured discount; see ``lead``.
         seeds, applicants, jobs, steps: of each market.
     """
 
@@ -110,6 +116,13 @@ class Study:
     def full(self) -> bool:
         """Whether it is large enough for more than a quick look."""
         return self.seeds >= FULL_SEEDS and self.applicants >= FULL_APPLICANTS
+
+    def lead(self, first: Contestant, second: Contestant) -> Estimate:
+        """By how much one earns more than another on average, at the configured discount."""
+        if found := self.leads.get((first.name, second.name)):
+            return found.difference
+        behind = self.leads[second.name, first.name].difference
+        return Estimate(-behind.mean, -behind.high, -behind.low)
 
     def row(self, kind: str, gamma: float, labels: int = 0) -> Row | None:
         """One contestant's row; None if it did not take part."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -50,8 +51,7 @@ def summarise(runs: Sequence[OnlineRun], config: CompareConfig, gamma: float) ->
         raise InputError(f"the comparison lacks {', '.join(sorted(each.name for each in missing))}")
     gains = {each: _gain(each, own, _averages) for each in own}
     adjusted = holm({each: gain.p_value for each, gain in gains.items() if gain and each.kind in WARM_STARTS})
-    agents = [each for each in own if each.gamma == gamma and each.kind in WARM_STARTS]
-    averages = {each: _averages(own[each]) for each in agents}
+    averages = {each.name: _averages(own[each]) for each in own if each.gamma == gamma}
     some = own[Contestant("random", gamma)]
     one = next(iter(some.values()))
     return Study(
@@ -61,7 +61,7 @@ def summarise(runs: Sequence[OnlineRun], config: CompareConfig, gamma: float) ->
         ],
         agreement=_means([run.agreement for run in some.values()]),
         planning=_planning(own, gamma),
-        leads={(a.name, b.name): paired(averages[a], averages[b]) for a in agents for b in agents if a != b},
+        leads={(a, b): paired(averages[a], averages[b]) for a, b in combinations(averages, 2)},
         seeds=len(some),
         applicants=one.rewards.shape[1],
         jobs=one.jobs,
@@ -87,7 +87,6 @@ def _row(
 ) -> Row:
     runs = own[each]
     some, average = list(runs.values()), _averages(runs)
-    references = _of_kind("random", own), _of_kind("optimum", own)
     ends = [run.profile["end"] for run in some]
     reached = [run.profile["launch"]["reached"] for run in some]
     calibrations = [end["calibration"] for end in ends if end["calibration"]]
@@ -97,13 +96,14 @@ def _row(
         average=hierarchical(average),
         late=hierarchical(_over(runs, late_steps(config))),
         late_share=hierarchical(_late_share(config)(runs)),
+        share=learning_curve(_stacked(runs, lambda run: share_of_the_way(run, axis=1)), 1),
         middle=interquartile_mean(average),
         regret=hierarchical(_stacked(runs, lambda run: (run.best - run.chances).mean(axis=0, dtype=np.float64))),
         cumulative=hierarchical(_stacked(runs, lambda run: run.rewards.sum(axis=0, dtype=np.float64))),
         gain=gain,
         late_gain=_gain(each, own, _late_share(config)),
         adjusted=adjusted,
-        times={share: _times(runs, references, share, config.window) for share in config.thresholds},
+        times={share: _times(runs, share, config.window) for share in config.thresholds},
         ndcg=tuple(hierarchical(np.stack([run.ndcg[k] for run in some])) for k in (0, 1)),  # type: ignore[arg-type]
         coverage=float(np.mean([end["coverage"] for end in ends])),
         diversity=float(np.mean([end["diversity"] for end in ends])),
@@ -111,13 +111,10 @@ def _row(
         reached=_means(reached),
         gap=_gap(some, reached),
         calibration=[(float(p), float(t)) for p, t in np.mean(calibrations, axis=0)] if calibrations else None,
+        calibration_error=_off(calibrations) if len(calibrations) == len(some) else None,
         before=_means([run.before for run in some]),
         curve=learning_curve(_stacked(runs, lambda run: run.rewards.mean(axis=1, dtype=np.float64)), config.window),
     )
-
-
-def _of_kind(kind: str, own: Mapping[Contestant, Runs]) -> Runs:
-    return next(runs for each, runs in own.items() if each.kind == kind)
 
 
 def _stacked(runs: Runs, of: Callable[[OnlineRun], Floats]) -> Floats:
@@ -139,14 +136,17 @@ def late_steps(config: CompareConfig) -> slice:
     return slice(-int(np.ceil(config.late_share * config.steps)), None)
 
 
+def share_of_the_way(run: OnlineRun, axis: int, steps: slice = slice(None)) -> Floats:
+    """What would be shown at rest, 0 as a random and 1 as the best slate: over steps (axis 0) or applicants (1)."""
+    knows, random, best = (
+        values[steps].mean(axis=axis, dtype=np.float64) for values in (run.knows, run.knows_random, run.knows_best)
+    )
+    return np.asarray((knows - random) / (best - random))
+
+
 def _late_share(config: CompareConfig) -> Callable[[Runs], Floats]:
-    """Late on, what each applicant was shown as a share of the best slate of the same candidates: [S, A]."""
-
-    def share(run: OnlineRun) -> Floats:
-        shown, best = (values[late_steps(config)].sum(axis=0, dtype=np.float64) for values in (run.chances, run.best))
-        return np.asarray(shown / best)
-
-    return lambda runs: _stacked(runs, share)
+    """Late on, for each applicant: [S, A]."""
+    return lambda runs: _stacked(runs, lambda run: share_of_the_way(run, axis=0, steps=late_steps(config)))
 
 
 def _gain(each: Contestant, own: Mapping[Contestant, Runs], figure: Callable[[Runs], Floats]) -> Difference | None:
@@ -158,11 +158,13 @@ def _gain(each: Contestant, own: Mapping[Contestant, Runs], figure: Callable[[Ru
     return paired(figure(own[each]), figure(own[base]))
 
 
-def _times(runs: Runs, references: tuple[Runs, Runs], share: float, window: int) -> Survival:
-    """Until the trailing mean holds a share of the way from random choice to the optimum of the same seed."""
-    means = [_stacked(each, lambda run: run.rewards.mean(axis=1, dtype=np.float64)) for each in (runs, *references)]
-    times = time_to_threshold(*means, window=window, share=share)
-    return survival(times, means[0].shape[1])
+def _times(runs: Runs, share: float, window: int) -> Survival:
+    """Until what would be shown at rest holds a share of the way from random choice to the optimum."""
+    knows = _stacked(runs, lambda run: run.knows.mean(axis=1, dtype=np.float64))
+    random = _stacked(runs, lambda run: run.knows_random.mean(axis=1, dtype=np.float64))
+    best = _stacked(runs, lambda run: run.knows_best.mean(axis=1, dtype=np.float64))
+    times = time_to_threshold(knows, random, best, window=window, share=share)
+    return survival(times, knows.shape[1] - window + 1)
 
 
 def _gap(runs: Sequence[OnlineRun], reached: Sequence[Mapping[str, float | None]]) -> Estimate | None:
@@ -173,6 +175,12 @@ def _gap(runs: Sequence[OnlineRun], reached: Sequence[Mapping[str, float | None]
     if taught not in reached[0] or any(each[taught] is None or each["market"] is None for each in reached):
         return None
     return hierarchical(np.array([[each[taught] - each["market"]] for each in reached], dtype=np.float64))  # type: ignore[operator]
+
+
+def _off(calibrations: Sequence[Sequence[tuple[float, float]]]) -> Estimate:
+    """Mean distance of predicted from true rates, seed by seed: what is too much in one does not mend another."""
+    predicted, true = np.moveaxis(np.asarray(calibrations, dtype=np.float64), -1, 0)
+    return hierarchical(np.abs(predicted - true))
 
 
 def _cells(world: World, there: Mapping[Contestant, Runs], config: CompareConfig) -> list[Cell]:
