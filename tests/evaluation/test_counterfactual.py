@@ -21,7 +21,7 @@ from dynaq.data.extract import extract_snapshot
 from dynaq.data.snapshot import Snapshot, open_snapshot
 from dynaq.embedding.minilm import MiniLM
 from dynaq.errors import InputError
-from dynaq.evaluation.fairness.counterfactual import Swing, counterfactual_states, measure
+from dynaq.evaluation.fairness.counterfactual import Moves, Swing, counterfactual_states, measure
 from dynaq.evaluation.fairness.counterfactual_words import (
     NAME_PAIRS,
     SAME_GENDER_PAIRS,
@@ -179,17 +179,18 @@ def test_a_scorer_that_reads_names_shows_it(snapshot: Snapshot, encoder: Encoder
 
 
 STATES = np.array([[1, 2.0], [-1, 1.0], [1, 3.0], [-1, 0.5]], dtype=np.float32)
-NOBODY_AND_ONE = np.zeros((4, 1), dtype=np.float32), np.eye(4, 1, dtype=np.float32)
 FLIPPED = STATES * np.array([-1, 1], dtype=np.float32)
+MANY = np.tile(STATES, (2, 1))
 
 
 def test_a_scorer_that_ignores_the_state_does_not_swing() -> None:
     def blind(states: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.tile(np.arange(30, dtype=np.float32) % 7, (len(states), 1))
 
-    moves = measure(blind, STATES, FLIPPED, worth=np.random.default_rng(0).random((4, 30), dtype=np.float32))
+    worth = np.random.default_rng(0).random((8, 30), dtype=np.float32)
+    moves = measure(blind, MANY, np.tile(FLIPPED, (2, 1)), worth=worth)
     swing = Swing.of(moves, moves)
-    assert (swing.applicants, swing.moved) == (4, 4)
+    assert (swing.applicants, swing.moved) == (8, 8)
     for figure, value in ((swing.overlap, 1), (swing.shift, 0), (swing.gain, 0), (swing.beyond, 0)):
         assert figure == Estimate(value, value, value)
     assert not measure(lambda states: np.zeros((4, 12), dtype=np.float32), STATES, FLIPPED).shift.any()
@@ -202,14 +203,13 @@ def test_figures_by_hand() -> None:
 
     worth = np.array([[0, 0, 1, 1.0]] * 4, dtype=np.float32)
     moves = measure(scorer, STATES, FLIPPED, k=2, worth=worth)
-    swing: Any = Swing.of(moves)
+    assert moves.gain is not None
     assert not moves.overlap.any()
     # Centred scores go from (-1.5, -.5, .5, 1.5) to their negatives: mean change 2, deviation sqrt(1.25); the jump
     # of 200 that all jobs share is no shift.
-    assert swing.shift.mean == pytest.approx(2 / 1.25**0.5, rel=1e-5)
-    # Two applicants lose 1, two win 1: nothing on average, and the interval says how little four can tell.
-    assert (swing.gain.mean, swing.gain.low, swing.gain.high) == (0, -1, 1)
-    assert swing.distance.mean == pytest.approx(np.mean(2 / np.linalg.norm(STATES, axis=1)))
+    assert moves.shift == pytest.approx([2 / 1.25**0.5] * 4, rel=1e-5)
+    assert moves.gain.tolist() == [-1, 1, -1, 1]
+    assert moves.distance == pytest.approx(2 / np.linalg.norm(STATES, axis=1))
     # Three of four in common with k = 3: two shared of four in the union.
     assert measure(scorer, STATES, FLIPPED, k=3).overlap.tolist() == [0.5] * 4
     # The pairs of one applicant are averaged: forth and back cancel for each, not only on the whole.
@@ -222,23 +222,26 @@ def test_figures_are_of_those_who_move_and_set_against_a_neutral_change_by_their
     def scorer(states: NDArray[np.float32]) -> NDArray[np.float32]:
         return states[:, :1] * np.arange(4, dtype=np.float32)
 
-    aside = np.array([[0.04, 0], [0.04, 0], [0.04, 0], [0, 0]], dtype=np.float32)  # of the last no text has such a word
-    twice, once = (measure(scorer, STATES, STATES + by * aside, k=2) for by in (2, 1))
-    still: Any = Swing.of(twice)
-    assert (still.applicants, still.moved) == (4, 3)
-    assert still.shift.low > 0
-    assert still.shift.mean == pytest.approx(twice.shift[:3].mean())
+    def by(step: float, applicants: int = 6, column: int = 0) -> Moves:
+        after = MANY.copy()  # no text of the others has such a word
+        after[:applicants, column] += step
+        return measure(scorer, MANY, after, k=2)
+
+    twice, once = by(0.08), by(0.04)
+    some: Any = Swing.of(twice)
+    assert (some.applicants, some.moved) == (8, 6)
+    assert some.shift.low > 0
+    assert some.shift.mean == pytest.approx(twice.shift[:6].mean())
     # The same reading of the same words, twice as many: the shift doubles, and nothing is beyond.
-    assert twice.shift[:3] == pytest.approx(2 * once.shift[:3], rel=0.1)
+    assert twice.shift[:6] == pytest.approx(2 * once.shift[:6], rel=0.1)
     beyond: Any = Swing.of(twice, once).beyond
     assert beyond.mean == pytest.approx(0, abs=0.1)
     # Words of another kind, of the same size, that the scorer does not read: all of the shift is beyond.
-    unread = measure(scorer, STATES, STATES + 2 * aside[:, ::-1], k=2)
-    read: Any = Swing.of(twice, unread).beyond
-    assert read.mean == pytest.approx((twice.shift / twice.distance.clip(1e-9))[:3].mean())
-    nobody, one = (Swing.of(measure(scorer, STATES, STATES + aside * who, k=2), once) for who in NOBODY_AND_ONE)
-    for few, moved in ((nobody, 0), (one, 1)):
-        assert few == Swing(4, moved, None, None, None, None, None)
+    read: Any = Swing.of(twice, by(0.08, column=1)).beyond
+    assert read.mean == pytest.approx((twice.shift[:6] / twice.distance[:6]).mean())
+    for few in (0, 4):
+        assert Swing.of(by(0.08, applicants=few), once) == Swing(8, few, None, None, None, None, None)
+    assert Swing.of(twice, by(0.04, applicants=4)).beyond is None
 
 
 def test_bad_input_to_measure_is_named() -> None:

@@ -8,7 +8,14 @@ from scipy import stats
 
 from dynaq.errors import InputError
 from dynaq.evaluation.study.metrics import Estimate, estimate
-from dynaq.evaluation.study.statistics import hierarchical, holm, interquartile_mean, label_multiplier, paired
+from dynaq.evaluation.study.statistics import (
+    bootstrapped,
+    hierarchical,
+    holm,
+    interquartile_mean,
+    label_multiplier,
+    paired,
+)
 
 LABELS = [0, 50, 200, 1000, 5000]
 RISING = np.array([0.0, 0.1, 0.2, 0.3, 0.4])  # what the control reaches at LABELS
@@ -29,6 +36,17 @@ def test_interval_by_hand() -> None:
     assert found.mean == 2
     assert found.high == pytest.approx(2 + 4.302653 / np.sqrt(3), abs=1e-6)
     assert found.low == pytest.approx(2 - 4.302653 / np.sqrt(3), abs=1e-6)
+
+
+def test_one_by_one_drawn_again() -> None:
+    # Of four all are the same in 1 of 16 samples a side, more than 2.5%: the interval says how little four can tell.
+    assert bootstrapped([-1.0, -1.0, 1.0, 1.0]) == Estimate(0, -1, 1)
+    many = np.random.default_rng(0).normal(3, 2, 400)
+    found, normal = bootstrapped(many), estimate(many)
+    assert (found.mean, found.low, found.high) == pytest.approx((normal.mean, normal.low, normal.high), abs=0.02)
+    for bad in ([1.0], [1.0, np.nan], [[1.0, 2.0]]):
+        with pytest.raises(InputError, match="needs at least 2 finite values"):
+            bootstrapped(bad)
 
 
 @pytest.mark.parametrize("between", [1.0, 0.01], ids=["seeds differ", "seeds differ less than by chance"])

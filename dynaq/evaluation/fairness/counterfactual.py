@@ -24,6 +24,7 @@ from dynaq.mdp.features import unit_scale
 from dynaq.protocols import Encoder
 
 _ROUNDING = 1e-3  # of a vector of length 1: the same text in another batch or on another machine differs by less
+_FEWEST = 5  # applicants of an interval: drawn again, one or two would seem to agree
 _BATCH = 64  # texts embedded at once
 
 Floats = NDArray[np.float32]
@@ -55,7 +56,7 @@ class Moves:
 
 @dataclass(frozen=True)
 class Swing:
-    """What a change does to the applicants whom it moves; a figure is None where there are fewer than two.
+    """What a change does to the applicants whom it moves; a figure is None where there are fewer than five.
 
     Attributes:
         applicants: whose texts were looked at.
@@ -87,7 +88,7 @@ class Swing:
 
 
 def _estimate(values: Values) -> Estimate | None:
-    return bootstrapped(values) if len(values) > 1 else None
+    return bootstrapped(values) if len(values) >= _FEWEST else None
 
 
 def counterfactual_states(
