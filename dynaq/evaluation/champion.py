@@ -15,7 +15,7 @@ from dynaq.evaluation.contestants import Contestant
 from dynaq.evaluation.online import OnlineRun
 from dynaq.evaluation.study.metrics import Estimate
 from dynaq.evaluation.study.statistics import paired
-from dynaq.evaluation.study.study import LEVEL, Study
+from dynaq.evaluation.study.study import LEVEL, Row, Study
 
 
 @dataclass(frozen=True)
@@ -61,15 +61,18 @@ def decide(challenger: str, difference: Estimate | None, margin: float, *, same_
 
 
 def find_winner(study: Study, gamma: float) -> Contestant | None:
-    """The agent that earned most at a discount; None if it is not shown to earn more than the baseline.
+    """Of the agents that are shown to earn more than the baseline at a discount, the one that earned most, if any.
 
     Shown: the 95% interval of the paired difference lies above zero, and its p-value is at most 0.05 after Holm's
     correction, as in the report's verdict.
     """
     rows = [row for row in study.rows if row.contestant.kind in WARM_STARTS and row.contestant.gamma == gamma]
-    best = max(rows, key=lambda row: row.average.mean)
-    shown = best.gain and best.gain.difference.low > 0 and best.adjusted is not None and best.adjusted <= LEVEL
-    return best.contestant if shown else None
+    best = max(filter(_is_shown, rows), key=lambda row: row.average.mean, default=None)
+    return best.contestant if best else None
+
+
+def _is_shown(row: Row) -> bool:
+    return row.gain is not None and row.gain.difference.low > 0 and row.adjusted is not None and row.adjusted <= LEVEL
 
 
 def lead_over_champion(runs: Sequence[OnlineRun]) -> Estimate | None:

@@ -8,6 +8,7 @@ from dynaq.errors import InputError
 from dynaq.evaluation.champion import decide, find_winner, lead_over_champion
 from dynaq.evaluation.contestants import Contestant
 from dynaq.evaluation.market.world import OWN, World
+from dynaq.evaluation.report.words import verdict
 from dynaq.evaluation.study.metrics import Estimate
 from tests.evaluation.hand_made import GAMMA, study
 from tests.evaluation.test_summary import online_run
@@ -61,6 +62,12 @@ def test_the_winner_is_the_best_that_is_shown_to_beat_the_baseline() -> None:
     assert find_winner(study({"cosine": 0.004}), GAMMA) is None  # its interval includes 0
     doubtful = find_winner(study({"cosine": 0.05}, adjusted={"cosine": 0.06}), GAMMA)
     assert doubtful is None  # and so does Holm's correction of many
+
+
+def test_whoever_is_shown_wins_before_one_that_earned_more_and_is_not() -> None:
+    tonight = study({"cosine": 0.05, "hybrid": 0.06}, adjusted={"hybrid": 0.2})
+    assert verdict(tonight, GAMMA).startswith("cosine is the one warm start that pays")
+    assert find_winner(tonight, GAMMA) == Contestant("cosine", GAMMA)
 
 
 def test_challenger_and_champion_are_paired_by_seed() -> None:
