@@ -29,6 +29,7 @@ _RESULTS = {
     "champions": "*",
     "panels": "*",
     "online": "*/*",
+    "titles": "*",
     "graded": "*",
     "fairness": "*",
     "damaged": "*",

@@ -274,6 +274,17 @@ def test_the_challenger_is_the_checkpoint_whatever_the_seed(
     assert read_online(elsewhere).start == challenger.start
 
 
+def test_the_baseline_starts_from_other_weights_in_each_market(
+    config: Config, small_snapshot: Snapshot, panel: Path
+) -> None:
+    agents: list[Any] = [
+        starting(config, small_snapshot, read_panel(panel), BASELINE, seed, None).learner for seed in (5, 5, 6)
+    ]
+    one, same, other = (torch.cat([weights.flatten() for weights in agent.q.parameters()]) for agent in agents)
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
 def test_the_same_run_elsewhere_has_the_same_name_and_bytes(
     runs: Runs, small_snapshot: Snapshot, tmp_path: Path, panel: Path
 ) -> None:
