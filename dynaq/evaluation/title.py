@@ -24,7 +24,7 @@ class Title:
     Attributes:
         decision: what becomes of the challenger.
         run: key of the challenger's run in MLflow, in the try that has decided.
-        met: the champion's checkpoint; None where none reigned, or none could be met.
+        met: the checkpoint of the champion of that time; None where none reigned, or MLflow did not give it.
     """
 
     decision: Decision

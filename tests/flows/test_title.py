@@ -75,11 +75,11 @@ def test_a_night_that_dies_after_the_crowning_tells_of_it_when_tried_again(
     assert undisturbed.endswith("ahead of the baseline in 3 fresh markets, which lies above 0")
     crowned = registered()
     assert crowned[0] == {"challenger": 1, "champion": 1}
-    met = sorted(path.name.rpartition("-")[0] for path in (tmp_path / "online" / "own").iterdir())
-    assert met == [f"{kind}-g0.3-n0-s{seed}" for kind in ("baseline", "challenger") for seed in (3, 4, 5)]
 
     assert night() == undisturbed  # it had died there
     assert registered() == crowned
+    met = sorted(path.name.rpartition("-")[0] for path in (tmp_path / "online" / "own").iterdir())
+    assert met == [f"{kind}-g0.3-n0-s{seed}" for kind in ("baseline", "challenger") for seed in (3, 4, 5)]
 
     shutil.rmtree(title_path(config, runs, checkpoint))  # as a night does whose report is out
     assert night() == "version 2 of dynaq stays a challenger: cosine is the champion already: its weights are the same"
