@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from prefect import flow, get_run_logger
 
 from dynaq.agents import stages
 from dynaq.agents.arms import arms
+from dynaq.artifacts import finished
 from dynaq.config import Config
 from dynaq.config_file import load_config
 from dynaq.data.snapshot import open_snapshot
@@ -21,8 +22,10 @@ from dynaq.evaluation.contestants import Contestant
 from dynaq.evaluation.field import Entry, Field
 from dynaq.evaluation.judges.graded import takes_part
 from dynaq.evaluation.panel import read_panel
+from dynaq.evaluation.title import Title, read_title, title_path, write_title
 from dynaq.llm.endpoint import RULE_SIM, resolve_endpoint
 from dynaq.rewards.llm_feedback import reward_name
+from dynaq.tracking.mlflow_tracker import RunRecord
 from dynaq.tracking.spool import put
 from flows.alone import alone
 from flows.fan_out import fan_out
@@ -72,33 +75,36 @@ def compare_arms(settings: Config, snapshot: Path, night: MLflowNight, day: str)
         graded = _rank(settings, snapshot, panel, entries)
         fairness = measure_fairness(settings, snapshot, panel, field.at_launch())
         winner = pick_winner(settings, online)
-        challenger = field.checkpoint(winner, settings.seed) if winner else None
-        title = _title_match(settings, snapshot, panel, field, challenger)
-    online += title.online
     rankings = [path for _, found in graded for paths in found.values() for path in paths]
     say_reused("compare", since, {"panels": [panel], "online runs": online, "rankings": rankings})
     outputs = Outputs(snapshot, panel, field.trained(), online, graded, fairness, similarity)
     labelling = Labelling(source, paid_so_far(settings, snapshot, source, day), audit)
-    run = track_night(settings, night.run, outputs, labelling)
-    verdict = "No agent is shown to earn more than the baseline: nobody challenges the champion tonight."
+    run = track_night(settings, night.run, outputs, labelling, winner)
+    challenger = field.checkpoint(winner, settings.seed) if winner else None
+    title, verdict = None, "No agent is shown to earn more than the baseline: nobody challenges the champion tonight."
     if winner and challenger and run:
-        decision = judge(settings, online, winner, challenger, title.champion) if not title.fault else None
-        decision = decision or Decision(False, f"the champion was not met: {title.fault}")
-        verdict = _carry_out(settings, run, decision, title.champion)
+        with night.timed("title"):
+            title = _title_match(settings, outputs, field, winner, challenger, run)
+        verdict = _carry_out(settings, night.run, read_title(title))
     report = write_night(settings, outputs, labelling, verdict, night.seconds)
     put(settings, night.run.model_copy(update={"artifacts": {"report": report}}))
     show_night(settings, report)
+    if title:  # it has been told: who comes now with the same runs is another night, and asks anew who reigns
+        shutil.rmtree(title, ignore_errors=True)
     return report
 
 
-def _carry_out(config: Config, run: str, decision: Decision, champion: Path | None) -> str:
+def _carry_out(config: Config, night: RunRecord, title: Title) -> str:
     """What becomes of the challenger, in words; a decision that MLflow does not hear is none."""
+    tags = {"night": config.name, "verdict": "none: its night got to no decision"}
+    name = title.run.rpartition("/")[2]
+    put(config, RunRecord(key=title.run, name=name, started=night.started, version=tags))
     try:
-        return crown(config, run, decision, champion)
+        return crown(config, title.run, title.decision, title.met)
     except (ArtifactError, ConfigError, TransientError) as error:
         get_run_logger().warning("no champion is changed: %s", error)
         return (
-            f"No champion is changed tonight, for {error}. What would have been decided: {decision.reason}. The"
+            f"No champion is changed tonight, for {error}. What would have been decided: {title.decision.reason}. The"
             " challenger is registered once MLflow answers, and has to win again to become the champion."
         )
 
@@ -116,28 +122,29 @@ def _panel(config: Config, snapshot: Path, field: Field, day: str) -> Path:
     return draw_panel(config, snapshot, None, "", labelled=False)
 
 
-@dataclass(frozen=True)
-class TitleMatch:
-    """What challenger and champion did in the markets of all seeds; a fault is why the champion could not be met."""
+def _title_match(
+    config: Config, outputs: Outputs, field: Field, winner: Contestant, challenger: Path, run: str
+) -> Path:
+    """Challenger and champion, without one the baseline, in fresh markets; returns where the decision is written down.
 
-    online: list[Path]
-    champion: Path | None
-    fault: str
-
-
-def _title_match(config: Config, snapshot: Path, panel: Path, field: Field, challenger: Path | None) -> TitleMatch:
-    """Challenger and champion in the same markets. A champion that cannot be used ends no night, nor its reign."""
-    if challenger is None:
-        return TitleMatch([], None, "")
-    online = _run(config, snapshot, panel, [field.contender("challenger", challenger)])
+    A champion that cannot be used ends no night, nor its reign. An earlier try of this night that came to a decision
+    may have carried it out: it holds, whoever reigns by now.
+    """
+    target, log = title_path(config, outputs.online, challenger), get_run_logger()
+    if finished(target, config.work_path):
+        log.info("an earlier try of this night has decided about the champion: its decision holds")
+        return target
+    online, met = _run(config, outputs.snapshot, outputs.panel, [field.contender("challenger", challenger)]), None
     try:
-        champion = fetch_champion(config)
-        if champion is None:
-            return TitleMatch(online, None, "")
-        return TitleMatch(online + _run(config, snapshot, panel, [field.contender("champion", champion)]), champion, "")
+        met = fetch_champion(config)
+        rival = field.contender("champion", met) if met else field.contender("baseline", None)
+        online += _run(config, outputs.snapshot, outputs.panel, [rival])
+        decision = judge(config, online, winner, challenger, met)
     except (ArtifactError, ConfigError, InputError, TransientError) as error:
-        get_run_logger().warning("the champion cannot be used: %s", error)
-        return TitleMatch(online, None, str(error))
+        log.warning("the champion cannot be used: %s", error)
+        decision = Decision(False, f"the champion was not met: {error}")
+    write_title(target, Title(decision, run, met))
+    return target
 
 
 def _run(config: Config, snapshot: Path, panel: Path, entries: Iterable[Entry]) -> list[Path]:

@@ -9,7 +9,7 @@ from prefect import task
 from dynaq.artifacts import finished, publish
 from dynaq.config import Config
 from dynaq.errors import ArtifactError
-from dynaq.evaluation.champion import Decision, decide, find_winner, lead_over_champion
+from dynaq.evaluation.champion import Decision, Rival, decide, find_winner, lead_over
 from dynaq.evaluation.contestants import Contestant
 from dynaq.evaluation.online import read_online
 from dynaq.evaluation.study.summary import summarise
@@ -40,18 +40,19 @@ def _place(config: Config, champion: Registered) -> Path:
 
 @task(**RETRY)
 def pick_winner(config: Config, online: list[Path]) -> Contestant | None:
-    """Who challenges the champion tonight; None if no agent earned more than the baseline."""
+    """Who challenges the champion tonight; None if no agent is shown to earn more than the baseline."""
     study = summarise([read_online(path) for path in online], config.compare, config.agent.gamma)
     return find_winner(study, config.agent.gamma)
 
 
 @task(**RETRY)
 def judge(config: Config, online: list[Path], winner: Contestant, challenger: Path, champion: Path | None) -> Decision:
-    """Whether the challenger becomes the champion, by the markets that both have met tonight."""
+    """Whether the challenger becomes the champion, by the markets in which it met it, or without one the baseline."""
     weights = {path: read_manifest(path).weights for path in (challenger, champion) if path}
-    lead = lead_over_champion([read_online(path) for path in online])
+    rival: Rival = "champion" if champion else "baseline"
+    lead = lead_over(rival, [read_online(path) for path in online])
     same = champion is not None and weights[challenger] == weights[champion]
-    return decide(winner.name, lead, config.compare.margin, same_weights=same)
+    return decide(winner.name, rival, lead, config.compare.margin, same_weights=same)
 
 
 @task(**RETRY)

@@ -109,18 +109,21 @@ def show_night(config: Config, report: Path) -> None:
 
 
 @task(**RETRY)
-def track_night(config: Config, night: RunRecord, outputs: Outputs, labels: Labelling) -> str | None:
+def track_night(
+    config: Config, night: RunRecord, outputs: Outputs, labels: Labelling, winner: Contestant | None
+) -> str | None:
     """Spool every contestant and seed in the evaluator's own market as a child run, and the night's figures.
 
-    Returns the key of the challenger's run that holds its checkpoint; None without a challenger.
+    Returns the key of the winner's run that holds the challenger's checkpoint; None without a winner.
     """
-    study, keys = outputs.study(config), dict[tuple[str, int], str]()
+    study, keys = outputs.study(config), dict[tuple[Contestant | None, int], str]()
     for path in outputs.online:
         run = read_online(path)
         if run.world.towards == OWN:
-            record = _run_record(config, night, outputs, run)
+            challenges = (run.contestant, run.seed) == (winner, config.seed)
+            record = _run_record(config, night, outputs, run, challenges=challenges)
             put(config, record)
-            keys[run.contestant.kind, run.seed] = record.key
+            keys[run.contestant, run.seed] = record.key
     figures = {
         f"{row.contestant.slug}_{name}": value
         for row in study.rows
@@ -136,18 +139,17 @@ def track_night(config: Config, night: RunRecord, outputs: Outputs, labels: Labe
     figures |= {f"left_{name}": value for name, value in left(labels.spent, config.llm).items()}
     figures |= labels.audit.metrics() if labels.audit else {}
     put(config, night.model_copy(update={"metrics": figures}))
-    return keys.get(("challenger", config.seed))
+    return keys.get((winner, config.seed))
 
 
-def _run_record(config: Config, night: RunRecord, outputs: Outputs, run: OnlineRun) -> RunRecord:
+def _run_record(config: Config, night: RunRecord, outputs: Outputs, run: OnlineRun, *, challenges: bool) -> RunRecord:
     """Of one contestant and seed: figures, curves, which checkpoint it started from; and the one that challenges."""
     contestant = run.contestant
     snapshot, start = open_snapshot(outputs.snapshot), None
-    if run.start is not None and contestant.kind in (*WARM_STARTS, "challenger"):
+    if run.start is not None and contestant.kind in WARM_STARTS:
         start = config.work_path / "checkpoints" / run.start
     rewards = run.rewards.mean(axis=1, dtype=np.float64)
     name = f"{contestant.slug}-s{run.seed}"
-    challenges = contestant.kind == "challenger" and run.seed == config.seed
     return RunRecord(
         key=f"{night.key}/{name}",
         name=name,
@@ -177,5 +179,4 @@ def _run_record(config: Config, night: RunRecord, outputs: Outputs, run: OnlineR
         | (training_curves_of(start, snapshot) if start else {}),
         # The others lie in the working directory, and each is some megabytes a night.
         artifacts={"checkpoint": start} if start and challenges else {},
-        version={"night": config.name, "verdict": "none: its night got to no decision"} if challenges else None,
     )

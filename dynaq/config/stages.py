@@ -84,7 +84,8 @@ class CompareConfig(Section):
         thresholds: shares of the way from random to the optimum, whose times are told; set before anything was run.
         window: steps of the trailing mean, which must hold a threshold; also the first steps that make the jump-start.
         late_share: of the steps, at the end.
-        margin: by how much a challenger must be ahead of the champion, in reward per step.
+        margin: by how much a challenger must be ahead of the champion, in reward per step. They meet in as many
+            markets again, in which nobody was chosen.
     """
 
     seeds: Annotated[int, Field(ge=2)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +14,10 @@ from dynaq.agents.arms import WARM_STARTS
 from dynaq.errors import InputError
 from dynaq.evaluation.contestants import Contestant
 from dynaq.evaluation.online import OnlineRun
-from dynaq.evaluation.study.metrics import Estimate
-from dynaq.evaluation.study.statistics import paired
-from dynaq.evaluation.study.study import LEVEL, Study
+from dynaq.evaluation.study.statistics import Difference, paired
+from dynaq.evaluation.study.study import LEVEL, Row, Study
+
+Rival = Literal["champion", "baseline"]
 
 
 @dataclass(frozen=True)
@@ -26,17 +28,18 @@ class Decision:
     reason: str
 
 
-def decide(challenger: str, difference: Estimate | None, margin: float, *, same_weights: bool = False) -> Decision:
-    """Promote a challenger whose lead over the champion lies above the margin with its whole interval.
+def decide(challenger: str, rival: Rival, lead: Difference, margin: float, *, same_weights: bool = False) -> Decision:
+    """Promote a challenger whose lead over its rival lies above what is asked with its whole interval.
 
     The whole interval: a champion that is better by chance would be replaced every other night.
 
     Args:
         challenger: its name, for the sentence.
-        difference: challenger - champion, in reward per step, paired over the seeds of one evaluation; None where
-            there is no champion yet.
+        rival: the champion, whom it must beat by the margin; the baseline where there is no champion yet, whom any
+            lead beats.
+        lead: challenger - rival, in reward per step, paired over the markets of the title match.
         margin: at least 0, in the same unit.
-        same_weights: the two are one checkpoint, whatever the difference.
+        same_weights: challenger and champion are one checkpoint, whatever the lead.
 
     Raises:
         InputError: a margin below 0, or a number that is none.
@@ -45,39 +48,39 @@ def decide(challenger: str, difference: Estimate | None, margin: float, *, same_
         raise InputError(f"the margin of a champion is {margin:g}, it must be at least 0")
     if same_weights:
         return Decision(False, f"{challenger} is the champion already: its weights are the same")
-    if difference is None:
-        return Decision(True, f"{challenger} is the first: there was no champion to compare it with")
-    if not (math.isfinite(difference.low) and math.isfinite(difference.high)):
+    ahead = lead.difference
+    if not (math.isfinite(ahead.low) and math.isfinite(ahead.high)):
         raise InputError(
-            f"{challenger} is {difference.mean:g} [{difference.low:g}, {difference.high:g}] ahead of the champion:"
+            f"{challenger} is {ahead.mean:g} [{ahead.low:g}, {ahead.high:g}] ahead of the {rival}:"
             " without an interval there is no decision"
         )
-    ahead = (
-        f"{challenger} is {difference.mean:+.4f} [{difference.low:+.4f}, {difference.high:+.4f}] ahead of the champion"
+    asked, bound = (margin, f"the margin of {margin:g}") if rival == "champion" else (0.0, "0")
+    promote = ahead.low > asked
+    return Decision(
+        promote,
+        f"{challenger} is {ahead.mean:+.4f} [{ahead.low:+.4f}, {ahead.high:+.4f}] ahead of the {rival} in {lead.seeds}"
+        f" fresh markets, which {'lies' if promote else 'does not lie'} above {bound}",
     )
-    if difference.low > margin:
-        return Decision(True, f"{ahead}, which lies above the margin of {margin:g}")
-    return Decision(False, f"{ahead}, which does not lie above the margin of {margin:g}")
 
 
 def find_winner(study: Study, gamma: float) -> Contestant | None:
-    """The agent that earned most at a discount; None if it is not shown to earn more than the baseline.
+    """Of the agents that are shown to earn more than the baseline at a discount, the one that earned most, if any.
 
     Shown: the 95% interval of the paired difference lies above zero, and its p-value is at most 0.05 after Holm's
     correction, as in the report's verdict.
     """
     rows = [row for row in study.rows if row.contestant.kind in WARM_STARTS and row.contestant.gamma == gamma]
-    best = max(rows, key=lambda row: row.average.mean)
-    shown = best.gain and best.gain.difference.low > 0 and best.adjusted is not None and best.adjusted <= LEVEL
-    return best.contestant if shown else None
+    best = max(filter(_is_shown, rows), key=lambda row: row.average.mean, default=None)
+    return best.contestant if best else None
 
 
-def lead_over_champion(runs: Sequence[OnlineRun]) -> Estimate | None:
-    """Paired difference of the challenger's average reward to the champion's; None where there is no champion."""
-    averages = {kind: _averages(runs, kind) for kind in ("challenger", "champion")}
-    if not len(averages["champion"]):
-        return None
-    return paired(averages["challenger"], averages["champion"]).difference
+def _is_shown(row: Row) -> bool:
+    return row.gain is not None and row.gain.difference.low > 0 and row.adjusted is not None and row.adjusted <= LEVEL
+
+
+def lead_over(rival: Rival, runs: Sequence[OnlineRun]) -> Difference:
+    """Paired difference of the challenger's average reward to its rival's in the markets of the title match."""
+    return paired(_averages(runs, "challenger"), _averages(runs, rival))
 
 
 def _averages(runs: Sequence[OnlineRun], kind: str) -> NDArray[np.float64]:

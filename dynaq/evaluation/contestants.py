@@ -19,7 +19,7 @@ class Contestant:
     Attributes:
         kind: an agent or a control. ``bandit``, ``ranker`` and ``no planning`` learn from the labels that the hybrid
             of the same seed, discount and budget has paid for. ``challenger`` is tonight's best checkpoint, and
-            ``champion`` the one to beat: the same weights for every seed.
+            ``champion`` the one to beat: the same weights for every seed. They meet in markets of their own.
         gamma: discount; of controls without one, the configured one.
         labels: questions to the LLM before launch.
     """

@@ -12,6 +12,7 @@ from dynaq.agents.arms import Arm, arms
 from dynaq.config import Config
 from dynaq.data.snapshot import Snapshot
 from dynaq.errors import ArtifactError
+from dynaq.evaluation.champion import Rival
 from dynaq.evaluation.contestants import Contestant, agents, contestants
 from dynaq.evaluation.market.world import OWN, World, worlds
 
@@ -51,6 +52,11 @@ class Field:
         return range(self.config.seed, self.config.seed + self.config.compare.seeds)
 
     @property
+    def fresh_seeds(self) -> range:
+        """Of the title match: as the best of many, the challenger had luck in the markets in which it was chosen."""
+        return range(self.seeds.stop, self.seeds.stop + len(self.seeds))
+
+    @property
     def wants_labelled_panel(self) -> bool:
         """Whether the dial turns towards the LLM, whose labels of the panel are needed then."""
         dial = self.config.compare.dial
@@ -69,10 +75,10 @@ class Field:
             starts = {seed: self.checkpoint(contestant, seed) for seed in self.seeds}
             yield Entry(contestant, own + dialled if contestant in mapped else own, starts)
 
-    def contender(self, kind: Literal["challenger", "champion"], checkpoint: Path) -> Entry:
-        """The same checkpoint in the markets of all seeds."""
+    def contender(self, kind: Literal["challenger"] | Rival, checkpoint: Path | None) -> Entry:
+        """One checkpoint in all fresh markets; the baseline has none, but other random weights in each."""
         contestant = Contestant(kind, self.config.agent.gamma)
-        return Entry(contestant, [World(OWN)], dict.fromkeys(self.seeds, checkpoint))
+        return Entry(contestant, [World(OWN)], dict.fromkeys(self.fresh_seeds, checkpoint))
 
     def at_launch(self) -> dict[Contestant, Path | None]:
         """The agents as they go live, first seed and largest budget, with their checkpoints; and the raw cosine."""

@@ -34,6 +34,7 @@ _RESULTS = {
     "champions": "*",
     "panels": "*",
     "online": "*/*",
+    "titles": "*",
     "graded": "*",
     "fairness": "*",
     "damaged": "*",

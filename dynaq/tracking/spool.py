@@ -25,7 +25,7 @@ from dynaq.tracking.registry import Registry
 
 log = logging.getLogger(__name__)
 
-_number = itertools.count()  # a night writes from one process
+_number = itertools.count()  # a night writes from one process, and once more where it is tried again
 
 
 def put(config: Config, record: RunRecord) -> None:
@@ -34,7 +34,8 @@ def put(config: Config, record: RunRecord) -> None:
     Raises:
         ArtifactError: it cannot be written.
     """
-    target = _directory(config) / f"{record.night}.{next(_number):06d}.json"
+    names = (f"{record.night}.{number:06d}.json" for number in _number)
+    target = next(path for name in names if not (path := _directory(config) / name).exists())
     aside = target.with_suffix(".new")
     try:
         with needing_room(target.parent):

@@ -46,6 +46,6 @@ def night_of(study: Study, manifest: Manifest, config: Config | None = None) -> 
             ]
         },
         fairness=[("hybrid", "a man's name, then a woman's", swing), ("hybrid", "gendered words swapped", still)],
-        champion="hybrid is the first: there was no champion to compare it with",
+        champion="version 3 of dynaq is the champion now: hybrid is +0.0300 [+0.0101, +0.0500] ahead",
         missing={"cosine": 0, "llm": 37},
     )

@@ -40,6 +40,16 @@ def test_agents_meet_dialled_markets_and_the_others_their_own_only(small_snapsho
     assert everybody[Contestant("optimum", 0.3)].starts == {0: None, 1: None}
 
 
+def test_the_title_is_played_for_in_markets_that_chose_nobody(small_snapshot: Snapshot, tmp_path: Path) -> None:
+    tonight = field(small_snapshot, tmp_path, seed=7)
+    chosen_in = {seed for entry in tonight.entries([]) for seed in entry.starts}
+    for kind, checkpoint in (("challenger", tmp_path), ("champion", tmp_path), ("baseline", None)):
+        entry = tonight.contender(kind, checkpoint)  # type: ignore[arg-type]
+        assert (entry.contestant, entry.worlds) == (Contestant(kind, 0.3), [World(OWN)])  # type: ignore[arg-type]
+        assert entry.starts == {9: checkpoint, 10: checkpoint}
+        assert not chosen_in & entry.starts.keys()
+
+
 def test_a_market_is_dialled_towards_no_reward_that_the_panel_lacks(small_snapshot: Snapshot, tmp_path: Path) -> None:
     tonight = field(small_snapshot, tmp_path)
     entries = {entry.contestant: entry.worlds for entry in tonight.entries(["cosine"])}

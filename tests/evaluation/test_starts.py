@@ -24,7 +24,7 @@ from dynaq.evaluation.panel import make_panel, read_panel
 from dynaq.evaluation.similarity import similarity_reached
 from dynaq.evaluation.starts import labels_of, starting
 from dynaq.tracking.checkpoint import load_checkpoint
-from tests.evaluation.online_toys import COSINE, SEED, Titles, configured
+from tests.evaluation.online_toys import BASELINE, COSINE, SEED, Titles, configured
 
 
 def test_who_learns_from_labels_is_given_those_that_the_hybrid_paid_for(
@@ -110,3 +110,14 @@ def test_a_checkpoint_of_another_snapshot_does_not_start_a_run(
     other = dataclasses.replace(small_snapshot, manifest=manifest)
     with pytest.raises(ArtifactError, match="train on this snapshot"):
         run_online(config, other, panel, COSINE, World(OWN), SEED, checkpoint)
+
+
+def test_the_baseline_starts_from_other_weights_in_each_market(
+    config: Config, small_snapshot: Snapshot, panel: Path
+) -> None:
+    agents: list[Any] = [
+        starting(config, small_snapshot, read_panel(panel), BASELINE, seed, None).learner for seed in (5, 5, 6)
+    ]
+    one, same, other = (torch.cat([weights.flatten() for weights in agent.q.parameters()]) for agent in agents)
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)

@@ -28,7 +28,7 @@ from tests.checkpoints import a_manifest
 from tests.paths import BASE_CONFIG
 
 DAY, NOW = 24 * 3600, time.time()
-KINDS = ("snapshots", "splits", "checkpoints", "panels", "online/own", "graded", "fairness", "damaged")
+KINDS = ("snapshots", "splits", "checkpoints", "panels", "online/own", "titles", "graded", "fairness", "damaged")
 
 
 def write(path: Path, days_ago: float) -> Path:

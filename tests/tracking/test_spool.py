@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -89,6 +90,14 @@ def test_a_night_waits_for_a_server_that_is_gone(store: str, tmp_path: Path) -> 
     deliver(back)
     assert waiting(back) == []
     check_one_night(back)
+
+
+def test_a_night_that_is_tried_again_adds_to_what_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = configured(tmp_path, f"http://127.0.0.1:{free_port()}")
+    for name in ("first", "again"):
+        monkeypatch.setattr("dynaq.tracking.spool._number", itertools.count())  # as in another process
+        put(config, RunRecord(key="night-0", name=name, started=1))
+    assert [RunRecord.model_validate_json(path.read_text()).name for path in waiting(config)] == ["first", "again"]
 
 
 def test_a_server_that_hangs_is_one_that_is_gone(port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

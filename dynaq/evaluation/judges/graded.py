@@ -25,7 +25,7 @@ from dynaq.rewards.judge import JUDGE_VERSION, judge_settings, judged_grades
 from dynaq.rewards.labeller import Labeller
 
 Floats = NDArray[np.float64]
-_WITHOUT_RANKING = ("optimum", "random", "popularity", "challenger", "champion")
+_WITHOUT_RANKING = ("optimum", "random", "popularity")
 
 
 @dataclass(frozen=True)

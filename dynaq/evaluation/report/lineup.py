@@ -15,8 +15,6 @@ CONTROLS: dict[WarmStart | Control, str] = {
     "bandit": "linear, on the labels of hybrid if any",
     "no planning": "hybrid that replays its labels as often as it would have imagined others",
     "optimum": "the best slate, which only the market knows",
-    "challenger": "the best checkpoint of tonight, one for all seeds",
-    "champion": "the checkpoint to beat, one for all seeds",
 }
 CHALLENGING = ("popularity", "raw cosine", "ranker", "bandit", "no planning")  # what an agent should be better than
 COSINE_INSIDE = ("raw cosine", "ranker", "bandit")
