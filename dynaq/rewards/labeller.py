@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
 
 from dynaq.config import LLMConfig
@@ -78,6 +79,17 @@ class Labeller:
         often a night is repeated.
         """
         return dict(self._cost)
+
+    def memory(self) -> str:
+        """All that decides what it says from here on, and what it has said, as JSON."""
+        labels = [[key, astuple(label)] for key, label in self._labels.items()]
+        return json.dumps([labels, self._cost, self._outcomes, self._revisions])
+
+    def remember(self, memory: str) -> None:
+        """Go on where another stopped, of which ``memory`` was taken."""
+        labels, cost, self._outcomes, self._revisions = json.loads(memory)
+        self._labels = {LabelKey(*key): Label(*label) for key, label in labels}
+        self._cost = Counter(cost)
 
     def __call__(self, questions: Sequence[Question]) -> list[Label | None]:
         """One label a question, None where there is none.
