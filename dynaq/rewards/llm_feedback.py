@@ -13,7 +13,8 @@ from dynaq.config import LLMConfig
 from dynaq.data.snapshot import Snapshot
 from dynaq.llm.label import ACTIONS, Label, expected_reward
 from dynaq.llm.prompt import prompt_of, shown
-from dynaq.rewards.labeller import Labeller, Question
+from dynaq.rewards.labeller import Labeller
+from dynaq.rewards.question import Question
 
 _Pair = tuple[int, int]
 

@@ -117,8 +117,6 @@ def test_a_killed_arm_goes_on_to_the_same_bytes(
             assert (ours / name).read_bytes() == (theirs / name).read_bytes()
         manifests = [json.loads((path / "manifest.json").read_text()) for path in (ours, theirs)]
         assert manifests[0]["cost"]["missing: invalid json"] > 0
-        asked = [manifest["cost"]["calls_made"] + manifest["cost"]["from_store"] for manifest in manifests]
-        assert asked[0] == asked[1]
         for manifest in manifests:
             for name in PAID_NOW:
                 del manifest["cost"][name]
