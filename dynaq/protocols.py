@@ -1,4 +1,4 @@
-"""The few seams where parts are exchanged: an encoder, a reward, a recommender, a store of paid labels."""
+"""The few seams where parts are exchanged: an encoder, a reward, free or paid for, a recommender."""
 
 from __future__ import annotations
 
@@ -36,6 +36,18 @@ class RewardSource(Protocol):
         Returns:
             float32 [B]; NaN where there is no value (a missing label), to be masked, never guessed.
         """
+        ...
+
+
+class PaidReward(RewardSource, Protocol):
+    """One that remembers what it was asked, and what that has cost."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What it remembers, by name."""
+        ...
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        """Take over what ``tensors`` gave."""
         ...
 
 

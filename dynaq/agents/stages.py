@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from dynaq.data.snapshot import Snapshot
 from dynaq.data.splits import Split, stored_split
 from dynaq.errors import InputError
 from dynaq.mdp.candidates import CandidateSampler
-from dynaq.mdp.environment import TrainingEnvironment
+from dynaq.mdp.environment import PaidEnvironment, TrainingEnvironment
 from dynaq.mdp.features import FeatureSpace
 from dynaq.rewards.cosine import CosineReward
 from dynaq.rewards.llm_feedback import LLMFeedback
@@ -96,10 +97,11 @@ def finetune(config: Config, snapshot: Snapshot, arm: Arm, reward: LLMFeedback, 
     """
     stage = config.finetune
     targets = [finetuned_path(config, snapshot, arm, reward.name, weight, budget) for budget in stage.budgets]
-    if all([finished(target, config.work_path) for target in targets]):  # each is looked at, and marked as used
+    whole = [finished(target, config.work_path) for target in targets]  # each is looked at, and marked as used
+    if all(whole):
         return targets
     check_pool(config, snapshot)
-    rewards, steps_before = [reward.name], 0
+    saved, rewards, steps_before = progress_of(config, targets[-1]), [reward.name], 0
     with one_thread():
         agent = new_agent(config, snapshot, arm)
         if arm.agent == "hybrid":
@@ -109,24 +111,26 @@ def finetune(config: Config, snapshot: Snapshot, arm: Arm, reward: LLMFeedback, 
         agent.start_phase(reward.classes)
         # A strategy chooses among the candidates of more applicants than it asks about.
         seen = stage.applicants_per_step * (1 if stage.ask.strategy == "policy" else stage.ask.pool)
-        environment = _environment(config, snapshot, arm, reward, seen)
+        environment = _environment(config, snapshot, arm, reward, seen, PaidEnvironment)
         asked = stage.applicants_per_step * config.agent.slate
-        curves: Curves | None = None
-        for before, budget, target in zip([0, *stage.budgets], stage.budgets, targets, strict=False):
-            more = learn(
-                agent,
-                environment,
-                (budget - before) // asked,
-                max(1, round(weight * stage.updates_per_step)),
-                lambda _: stage.epsilon,
-                arm.seed + before,
-                choose=chooser(stage.ask, asked),
-            )
-            curves = curves.followed_by(more) if curves else more
-            manifest = _manifest(config, snapshot, arm, "finetune", rewards, steps_before + curves.gradient_steps)
-            paid = {"labels": reward.labels_used, "cost": reward.cost()}
-            manifest = manifest.model_copy(update={**paid, "config": {**manifest.config, "weight": weight}})
-            save_checkpoint(target, learned(agent), manifest, json_curves(curves))
+        ends = list(accumulate((budget - before) // asked for before, budget in pairwise([0, *stage.budgets])))
+        kept = saved.load()
+        if kept and any(end <= int(kept["step"]) and not there for end, there in zip(ends, whole, strict=True)):
+            saved.forget()  # a checkpoint on its way is damaged, and made anew
+
+        def reached(step: int, curves: Curves) -> None:
+            for end, budget, target in zip(ends, stage.budgets, targets, strict=True):
+                if step == end:
+                    steps = steps_before + curves.gradient_steps
+                    manifest = _manifest(config, snapshot, arm, "finetune", rewards, steps)
+                    paid = {"labels": reward.labels_used, "cost": reward.cost()}
+                    manifest = manifest.model_copy(update={**paid, "config": {**manifest.config, "weight": weight}})
+                    save_checkpoint(target, learned(agent), manifest, json_curves(curves))
+                    torch.manual_seed(arm.seed + budget)
+
+        updates, choose = max(1, round(weight * stage.updates_per_step)), chooser(stage.ask, asked)
+        learn(agent, environment, ends[-1], updates, lambda _: stage.epsilon, arm.seed, saved, choose, reached)
+    saved.forget()
     return targets
 
 
@@ -246,11 +250,16 @@ def _sampler(config: Config, snapshot: Snapshot) -> CandidateSampler:
 
 
 def _environment(
-    config: Config, snapshot: Snapshot, arm: Arm, reward: CosineReward | LLMFeedback, count: int
+    config: Config,
+    snapshot: Snapshot,
+    arm: Arm,
+    reward: CosineReward | LLMFeedback,
+    count: int,
+    kind: type[TrainingEnvironment] = TrainingEnvironment,
 ) -> TrainingEnvironment:
     pool = torch.from_numpy(split_of(config, snapshot).training_applicants)
     generator = torch.Generator().manual_seed(arm.seed + 1_000_003)
-    return TrainingEnvironment(reward, pool, count, _sampler(config, snapshot), generator)
+    return kind(reward, pool, count, _sampler(config, snapshot), generator)
 
 
 def json_curves(curves: Curves) -> dict[str, list[float | None]]:

@@ -33,9 +33,8 @@ class Curves:
         """Steps of the optimiser, on real answers and on imagined ones."""
         return int(self.values["gradient_steps"].sum())
 
-    def followed_by(self, other: Curves) -> Curves:
-        """These steps and then others."""
-        return Curves({name: np.concatenate([values, other.values[name]]) for name, values in self.values.items()})
+
+Reached = Callable[[int, Curves], None]  # steps done, and their curves
 
 
 def learn(
@@ -47,6 +46,7 @@ def learn(
     seed: int,
     progress: Progress | None = None,
     choose: Choose = policy,
+    reached: Reached = lambda *_: None,
 ) -> Curves:
     """Let an agent learn for a number of environment steps.
 
@@ -61,6 +61,7 @@ def learn(
             of a run never interrupted, bit for bit. To be forgotten when the result is safe. For Dyna-Q only: the
             policies it is compared with learn within seconds, and begin again.
         choose: which pairs of those observed are asked about.
+        reached: called after each step, before everything is saved: dropout goes on as it leaves the generator.
     """
     curves = {name: np.full(steps, np.nan) for name in METRICS}
     saved = progress if isinstance(agent, DynaQ) else None
@@ -79,6 +80,7 @@ def learn(
             curves["gradient_steps"][step], curves["planning_steps"][step] = len(losses) + planned, planned
             curves["world_model_skill"][step] = agent.skill
             curves["epsilon"][step] = epsilon(step)
+            reached(step + 1, Curves({name: values[: step + 1] for name, values in curves.items()}))
             if saved and isinstance(agent, DynaQ) and saved.due and step + 1 < steps:
                 _save(saved, agent, environment, curves, step + 1)
     if agent.piloting:

@@ -93,6 +93,10 @@ class LabelStore:
         self.name = collection.full_name
         self._indexed = False
 
+    def beside(self, name: str) -> Collection[dict[str, Any]]:
+        """Another collection, which is called after this one."""
+        return self._collection.database[f"{self._collection.name}.{name}"]
+
     def find(self, keys: Iterable[LabelKey]) -> dict[LabelKey, LabelRecord]:
         """The records of those keys that are stored.
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable
+from dataclasses import asdict, astuple, dataclass, fields
 from typing import Any
 
 from pymongo import ReturnDocument
@@ -24,6 +25,11 @@ class Spent:
 
 
 _COUNTS = [field.name for field in fields(Spent)]
+
+
+def sum_of(parts: Iterable[Spent]) -> Spent:
+    """Several together."""
+    return Spent(*map(sum, zip(*map(astuple, parts), strict=True)))
 
 
 _REMEMBERED = 200  # groups; one that is entered again has been so within far fewer

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from dynaq.config import LLMConfig
 from dynaq.llm.abilities import Abilities, asks_too_much, ladder
@@ -19,7 +19,8 @@ from dynaq.llm.server import Server
 
 log = logging.getLogger(__name__)
 
-OnReplies = Callable[[Sequence[tuple[int, Reply]]], None]
+Arrived = tuple[int, Reply]  # index into the prompts
+Group = TypeVar("Group", bound=list[Arrived])
 
 
 class LabelClient:
@@ -58,14 +59,17 @@ class LabelClient:
         finally:
             self._runner.close()
 
-    def ask(self, prompts: Sequence[Prompt], on_replies: OnReplies) -> list[Reply]:
+    def ask(
+        self, prompts: Sequence[Prompt], on_replies: Callable[[Group], None], new_group: Callable[[], Group]
+    ) -> list[Reply]:
         """Ask all, ``concurrency`` at a time; the very first alone, because it shows what the server can do.
 
         Args:
             prompts: those of an applicant together, for the provider's prefix cache.
-            on_replies: called from another thread with (index into prompts, reply) of all that arrived since
-                its last call. No prompt takes the place of a reply before it returned: what it stores is
-                stored at once, and in groups.
+            on_replies: called from another thread with all that arrived since its last call. No prompt takes the
+                place of a reply before it returned: what it stores is stored at once, and in groups.
+            new_group: a list to which (index into prompts, reply) is appended when it arrives, whatever
+                ``on_replies`` is about; the next that it is called with.
 
         Returns:
             One reply a prompt, in order.
@@ -75,19 +79,25 @@ class LabelClient:
                 in flight are waited for and delivered. An error of ``on_replies`` ends asking likewise.
             KeyboardInterrupt: calls in flight are given up, but what had arrived has been delivered.
         """
-        return self._runner.run(self._ask_all(prompts, on_replies))
+        return self._runner.run(self._ask_all(prompts, on_replies, new_group))
 
-    async def _ask_all(self, prompts: Sequence[Prompt], on_replies: OnReplies) -> list[Reply]:
+    async def _ask_all(
+        self, prompts: Sequence[Prompt], on_replies: Callable[[Group], None], new_group: Callable[[], Group]
+    ) -> list[Reply]:
         replies: dict[int, Reply] = {}
-        arrived: dict[int, Reply] = {}
+        arrived = new_group()
         delivery = asyncio.Lock()
 
         async def work(waiting: Iterator[tuple[int, Prompt]]) -> None:
+            nonlocal arrived
             for index, prompt in waiting:
-                arrived[index] = replies[index] = await self._ask(prompt)
+                replies[index] = await self._ask(prompt)
+                ours = arrived
+                ours.append((index, replies[index]))
                 async with delivery:  # whoever gets here first takes along what others brought meanwhile
-                    if index in arrived:
-                        storing = asyncio.ensure_future(asyncio.to_thread(on_replies, _take(arrived)))
+                    if arrived is ours:
+                        arrived = new_group()
+                        storing = asyncio.ensure_future(asyncio.to_thread(on_replies, ours))
                         try:
                             await asyncio.shield(storing)
                         finally:
@@ -113,7 +123,7 @@ class LabelClient:
                     raise ended
         finally:  # after Ctrl-C: what was paid for is delivered all the same
             if arrived:
-                on_replies(_take(arrived))
+                on_replies(arrived)
         return [replies[index] for index in range(len(prompts))]
 
     async def _ask(self, prompt: Prompt) -> Reply:
@@ -155,9 +165,3 @@ def _silence_transport_logs() -> None:
     """At INFO they log each URL, at DEBUG some log headers and prompts."""
     for name in ("openai", "httpx", "httpx2", "httpcore", "httpcore2"):
         logging.getLogger(name).setLevel(logging.WARNING)
-
-
-def _take(arrived: dict[int, Reply]) -> list[tuple[int, Reply]]:
-    taken = list(arrived.items())
-    arrived.clear()
-    return taken

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from dynaq.mdp.candidates import CandidateSampler, fresh_seeds
-from dynaq.protocols import RewardSource
+from dynaq.protocols import PaidReward, RewardSource
 
 
 @dataclass(frozen=True)
@@ -86,3 +86,19 @@ class TrainingEnvironment:
     def load(self, tensors: dict[str, Tensor]) -> None:
         """Take over what ``tensors`` gave."""
         self._generator.set_state(tensors["generator"])
+
+
+class PaidEnvironment(TrainingEnvironment):
+    """One that answers with a paid reward, whose memory is a part of what changes in it."""
+
+    _reward: PaidReward
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The generator's state and the reward's memory."""
+        return super().tensors() | {f"reward.{name}": tensor for name, tensor in self._reward.tensors().items()}
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        """Take over what ``tensors`` gave."""
+        super().load(tensors)
+        start = "reward."
+        self._reward.load({name.removeprefix(start): t for name, t in tensors.items() if name.startswith(start)})

@@ -19,7 +19,8 @@ from dynaq.data.snapshot import Snapshot
 from dynaq.llm.label import ACTIONS, Label, expected_reward
 from dynaq.llm.prompt import build_prompt
 from dynaq.rewards.audit_pairs import Pair, frozen_pairs, human_labels
-from dynaq.rewards.labeller import Labeller, Question
+from dynaq.rewards.labeller import Labeller
+from dynaq.rewards.question import Question
 
 _FEWEST = 5  # pairs that an agreement can be said of
 _SURE = 0.99

@@ -10,7 +10,8 @@ from dynaq.data.snapshot import Snapshot
 from dynaq.llm.canaries import CANARIES, CLEAN, CanaryEffect, canary_effects, canary_prompts
 from dynaq.llm.label import expected_reward
 from dynaq.rewards.audit_pairs import frozen_pairs
-from dynaq.rewards.labeller import Labeller, Question
+from dynaq.rewards.labeller import Labeller
+from dynaq.rewards.question import Question
 
 
 def measure_canaries(

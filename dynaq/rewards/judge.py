@@ -19,7 +19,8 @@ from dynaq.config import BudgetConfig, LabelValues, LLMConfig
 from dynaq.data.snapshot import Snapshot
 from dynaq.llm.label import REASONS, AnswerForm, expected_reward
 from dynaq.llm.prompt import Prompt, build_prompt
-from dynaq.rewards.labeller import Labeller, Question
+from dynaq.rewards.labeller import Labeller
+from dynaq.rewards.question import Question
 
 JUDGE_VERSION = "judge-v1"
 """Part of a stored label's key: raise it whenever the instructions below change."""

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import astuple
 
 from dynaq.config import LLMConfig
+from dynaq.data.failures import FailureStore, failure_document
 from dynaq.data.journal import Journal
 from dynaq.data.labels import LabelKey, LabelRecord, LabelStore
 from dynaq.data.ledger import Spent
 from dynaq.errors import LabelError, TransientError
 from dynaq.llm.client import LabelClient
 from dynaq.llm.label import Label, schema_version
-from dynaq.llm.prompt import Prompt
 from dynaq.llm.reply import Answer, Failure, Reply
 from dynaq.llm.server import QUOTA_USED_UP, may_pass
 from dynaq.rewards.budget import Budget, spent_on
+from dynaq.rewards.question import Arrivals, Question
 
 log = logging.getLogger(__name__)
 
@@ -27,16 +28,6 @@ _ANY = "any"  # llm.revision: labels of different revisions may mix
 _WINDOW, _FEWEST = 100, 20  # the missing share is taken over the last 100 questions or more, once there are 20
 _AT_ONCE = 1000  # claims of a process: the kernel looks for each in a list
 _SEVERAL = 5  # calls that fail together say something about the server, fewer about themselves
-
-
-@dataclass(frozen=True)
-class Question:
-    """A prompt about a pair, for the ``sample``-th time; None where a profile is empty: it is never invented."""
-
-    applicant_id: str
-    job_id: str
-    prompt: Prompt | None
-    sample: int = 0
 
 
 class Labeller:
@@ -61,6 +52,7 @@ class Labeller:
         self._budget, self._journal = budget, journal
         self._revisions: list[str] = []  # whose labels count; none yet: the first reply decides
         self._labels: dict[LabelKey, Label] = {}
+        self._failures, self._failed = FailureStore(store), set[LabelKey]()
         self._cost: Counter[str] = Counter(
             calls_made=0, from_store=0, prompt_tokens=0, cached_tokens=0, completion_tokens=0
         )
@@ -78,6 +70,17 @@ class Labeller:
         often a night is repeated.
         """
         return dict(self._cost)
+
+    def memory(self) -> str:
+        """All that decides what it says from here on, and what it has said, as JSON."""
+        labels = [[key, astuple(label)] for key, label in self._labels.items()]
+        return json.dumps([labels, self._cost, self._outcomes, self._revisions])
+
+    def remember(self, memory: str) -> None:
+        """Go on where another stopped, of which ``memory`` was taken."""
+        labels, cost, self._outcomes, self._revisions = json.loads(memory)
+        self._labels = {LabelKey(*key): Label(*label) for key, label in labels}
+        self._cost = Counter(cost)
 
     def __call__(self, questions: Sequence[Question]) -> list[Label | None]:
         """One label a question, None where there is none.
@@ -115,7 +118,7 @@ class Labeller:
         with self._journal.claims.hold(keys) as mine:
             self._journal.redo()  # what a killed process had been answered
             self._take_stored(mine)  # what others have been answered since we looked
-            missing = [key for key in mine if key not in self._labels]
+            missing = self._not_failed([key for key in mine if key not in self._labels])
             if missing:
                 self._recall(self._ask(missing, [questions[key] for key in missing]))
         theirs = sorted(set(keys) - set(mine))
@@ -123,6 +126,13 @@ class Labeller:
             log.info("waiting for %d answers that another process is asking for", len(theirs))
             self._journal.claims.wait(theirs)
         return theirs
+
+    def _not_failed(self, keys: list[LabelKey]) -> list[LabelKey]:
+        """Those that nobody has paid for in vain today; the others are missing as if they had been asked again."""
+        failed = self._failures.find(keys)
+        self._failed.update(failed)
+        self._count_missing(failed.values())
+        return [key for key in keys if key not in failed]
 
     def _key(self, question: Question) -> LabelKey | None:
         """The key but for the revision, which only a reply can tell."""
@@ -182,21 +192,22 @@ class Labeller:
         self._budget.check()
         lost: list[LabelKey] = []
 
-        def on_replies(arrived: Sequence[tuple[int, Reply]]) -> None:
+        def on_replies(arrived: Arrivals) -> None:
             replies = [reply for _, reply in arrived]
-            answers = [(index, reply) for index, reply in arrived if isinstance(reply, Answer)]
-            records = [self._record(keys[index], questions[index], answer) for index, answer in answers]
             unasked, spent = self._client.unasked, spent_on(replies)
-            with self._journal.entry(spent, records) as group:
+            with arrived.entry as group:
                 total = self._budget.charge(spent, group)
-                others = self._store.put(records)
-            self._use(record for record in records if record.key not in others)
+                self._failures.insert([failure_document(record) for record in arrived.failures])
+                others = self._store.put(arrived.labels)
+            self._failed.update(record.key for record in arrived.failures)
+            self._use(record for record in arrived.labels if record.key not in others)
             lost.extend(key._replace(revision="") for key in others)
             self._count(replies, spent)
             self._budget.keep(spent, total, unasked)
             self._stop_at_a_refusal(replies)
 
-        replies = self._client.ask([q.prompt for q in questions if q.prompt is not None], on_replies)
+        prompts = [question.prompt for question in questions if question.prompt is not None]
+        replies = self._client.ask(prompts, on_replies, lambda: Arrivals(self._journal.entry(), keys, questions))
         kinds = Counter(reply.kind for reply in replies if isinstance(reply, Failure) and may_pass(reply.kind))
         if kinds.total() == len(replies) >= _SEVERAL:
             raise TransientError(
@@ -229,23 +240,6 @@ class Labeller:
                     f" to one of them, or to {_ANY}; what was paid for is stored"
                 )
 
-    def _record(self, key: LabelKey, question: Question, answer: Answer) -> LabelRecord:
-        return LabelRecord(
-            key=key._replace(revision=answer.model),
-            applicant_id=question.applicant_id,
-            job_id=question.job_id,
-            apply=answer.label.apply,
-            save=answer.label.save,
-            ignore=answer.label.ignore,
-            reason=answer.label.reason,
-            raw_reply=answer.raw_reply,
-            prompt_tokens=answer.tokens.prompt,
-            cached_tokens=answer.tokens.cached,
-            completion_tokens=answer.tokens.completion,
-            latency_s=answer.latency_s,
-            created=datetime.now(UTC),
-        )
-
     def _count_missing(self, kinds: Iterable[str]) -> None:
         for kind in kinds:
             self._cost[f"missing: {kind}"] += 1
@@ -256,6 +250,8 @@ class Labeller:
         asked, bound = len(self._outcomes), self._config.max_missing_share
         if asked >= _FEWEST and kinds.total() > bound * asked:
             lasting = sum(count for kind, count in kinds.items() if not may_pass(kind))
+            if lasting > bound * asked:
+                self._failures.forget(self._failed)  # so many are no fault of the texts: asked again when it is mended
             raise (LabelError if lasting > bound * asked else TransientError)(
                 f"{kinds.total()} of the last {asked} questions to the LLM have no label, more than"
                 f" llm.max_missing_share {bound:g} allows: {_commonest(kinds)}; labels already paid for are stored"

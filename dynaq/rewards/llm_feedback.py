@@ -13,7 +13,8 @@ from dynaq.config import LLMConfig
 from dynaq.data.snapshot import Snapshot
 from dynaq.llm.label import ACTIONS, Label, expected_reward
 from dynaq.llm.prompt import prompt_of, shown
-from dynaq.rewards.labeller import Labeller, Question
+from dynaq.rewards.labeller import Labeller
+from dynaq.rewards.question import Question
 
 _Pair = tuple[int, int]
 
@@ -50,6 +51,14 @@ class LLMFeedback:
     def cost(self) -> dict[str, int]:
         """What they cost (see Labeller)."""
         return self._labeller.cost()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What its labeller remembers: JSON as uint8."""
+        return {"labeller": torch.frombuffer(bytearray(self._labeller.memory().encode()), dtype=torch.uint8)}
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        """Take over what ``tensors`` gave."""
+        self._labeller.remember(tensors["labeller"].numpy().tobytes().decode())
 
     def __call__(self, applicants: Tensor, jobs: Tensor) -> Tensor:
         """Rewards of pairs of rows, int64 [B], [B] -> float32 [B]; raises what Labeller raises."""

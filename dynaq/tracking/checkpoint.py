@@ -35,7 +35,8 @@ class CheckpointManifest(BaseModel):
         snapshot: digest of the snapshot it was trained on; its rows mean nothing on another one.
         rewards: provenance of each reward it has learnt from, in order.
         labels: distinct LLM labels it has consumed.
-        cost: what those labels cost: calls made, taken from the store, missing by kind, tokens.
+        cost: what those labels cost: calls made, taken from the store, missing by kind, tokens. Of an agent that was
+            killed, what it had paid for after it last saved itself counts as taken from the store.
         gradient_steps: steps of the optimiser in all its stages, on real answers and on imagined ones.
         config: the configuration of the agent and of the stage.
         code: version of the code.

@@ -41,6 +41,12 @@ class SilentApplicant:
     def cost(self) -> dict[str, int]:
         return {}
 
+    def tensors(self) -> dict[str, Tensor]:
+        return {}
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        pass
+
 
 def small_config(workdir: Path, **changes: Any) -> Config:
     quick = {"workdir": str(workdir), "agent.hidden": [32], "pretrain.steps": 5, "finetune.budgets": [50, 300]}

@@ -5,7 +5,9 @@
 In turn the flow, one of its workers, MongoDB and the LLM server die. The flow and its workers are what `python -m
 flows nightly` starts, MongoDB is the embedded one; the LLM server is a stand-in of the trial's own, which is back after
 a second. A night that ended with an error is started again, as a scheduler would. What is compared: every number of
-the report, the weights of every checkpoint and of the champion, every label; and labels paid with labels stored.
+the report, the weights of every checkpoint and of the champion, every label, every experience; and labels paid with
+labels stored. A label that was served and is on no account was on its way when its process, or the server, was killed:
+it is lost, asked again and paid again, at most ``llm.concurrency`` of them a process and kill.
 """
 
 from __future__ import annotations
@@ -63,6 +65,7 @@ class Outcome:
         weights: checkpoint -> sha256.
         champion: sha256; None where nobody was crowned.
         labels: question -> answer, as stored.
+        experiences: what agents heard, but for when.
         account: labels paid for, by our own account.
     """
 
@@ -70,11 +73,12 @@ class Outcome:
     weights: dict[str, str]
     champion: str | None
     labels: dict[str, tuple[float, float, float]]
+    experiences: set[tuple[Any, ...]]
     account: int
 
     def differs(self, other: Outcome) -> list[str]:
         """In what."""
-        names = ("figures", "weights", "champion", "labels")
+        names = ("figures", "weights", "champion", "labels", "experiences")
         return [name for name in names if getattr(self, name) != getattr(other, name)]
 
 
@@ -161,12 +165,13 @@ class Night:
         reports = sorted(self.workdir.glob("reports/*/figures.json"))
         manifests = {path.parent.name: path.read_text() for path in self.workdir.glob("checkpoints/*/manifest.json")}
         champion = Registry(settings).champion()
-        labels, account = stored(settings)
+        labels, experiences, account = stored(settings)
         return Outcome(
             figures=reports[-1].read_text(),
             weights={name: json.loads(text)["weights"] for name, text in manifests.items()},
             champion=champion.weights if champion else None,
             labels=labels,
+            experiences=experiences,
             account=account,
         )
 
@@ -183,12 +188,14 @@ def processes() -> list[tuple[int, int, str]]:
     return found
 
 
-def stored(config: Config) -> tuple[dict[str, tuple[float, float, float]], int]:
-    """The labels, and how many were paid for by all accounts."""
+def stored(config: Config) -> tuple[dict[str, tuple[float, float, float]], set[tuple[Any, ...]], int]:
+    """The labels, the experiences, and how many labels were paid for by all accounts."""
     names = config.mongo.collections
     with open_database(config.mongo, config.work_path) as database:
         labels = {each["_id"]: (each["apply"], each["save"], each["ignore"]) for each in database[names.labels].find()}
-        return labels, sum(each.get("labels", 0) for each in database[names.spending].find())
+        timeless = {"_id": False, "created": False}
+        experiences = {tuple(sorted(each.items())) for each in database[names.experiences].find({}, timeless)}
+        return labels, experiences, sum(each.get("labels", 0) for each in database[names.spending].find())
 
 
 def strike(night: Night, llm: LLM, victim: str, after_s: float) -> float | None:
@@ -264,7 +271,8 @@ def main() -> None:
                 shutil.rmtree(night.workdir)
     print(
         f"\n{equal} of {options.kills} nights equal to the undisturbed one; {lost} labels were on their way to a"
-        f" process when it was killed, and paid again; {twice} more were paid for than stored"
+        f" process when it or the LLM server was killed: lost, and paid again; {twice} differ between"
+        " the accounts and what is stored"
     )
     if good := equal == options.kills and twice == 0:
         shutil.rmtree(root)

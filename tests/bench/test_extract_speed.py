@@ -2,6 +2,8 @@
 
 The scan asks pymongo for the same fields of the same collections, in its natural order. 20,000 jobs with two vectors of
 384 numbers, as BSON vectors and as arrays of doubles, without texts and with; DYNAQ_BENCH_DOCUMENTS asks for more jobs.
+The target, .8 of the scan, is met by both forms without texts on an idle machine (.80 and 1.78); what is asserted
+leaves room for a noisy one. With texts, a second collection, vectors miss it (.43): only a fall far below that fails.
 """
 
 from __future__ import annotations
@@ -133,7 +135,7 @@ def test_extraction_beside_a_bare_scan(
             f" {DOCUMENTS / scan_s:,.0f} bare; share {share:.2f}; client CPU {extraction_cpu / DOCUMENTS * 1e6:.0f} us"
             f" a document, {scan_cpu / DOCUMENTS * 1e6:.0f} bare"
         )
-        assert share > 0.2
+        assert share > (0.3 if extract.job_text else 0.6)
     assert database.client.address is not None
     host, port = database.client.address
     shutil.rmtree(out)

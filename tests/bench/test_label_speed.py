@@ -29,7 +29,8 @@ from dynaq.llm.prompt import build_prompt
 from dynaq.llm.rule_sim.behaviour import Behaviour
 from dynaq.llm.rule_sim.process import rule_sim_server
 from dynaq.rewards.budget import Budget
-from dynaq.rewards.labeller import Labeller, Question
+from dynaq.rewards.labeller import Labeller
+from dynaq.rewards.question import Question
 from tests.paths import BASE_CONFIG
 
 CONCURRENCY, ROUNDS = 32, 5

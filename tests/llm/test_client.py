@@ -38,7 +38,7 @@ def at(url: str) -> Endpoint:
 def ask(served: Served, config: LLMConfig, count: int = 1) -> list[Reply]:
     delivered: dict[int, Reply] = {}
     with LabelClient(at(served.url), config) as client:
-        replies = client.ask(prompts(count), delivered.update)
+        replies = client.ask(prompts(count), delivered.update, list)
     assert delivered == dict(enumerate(replies))
     return replies
 
@@ -66,7 +66,7 @@ def test_azure_is_asked_by_deployment(serve: Serve, llm_config: LLMConfig) -> No
     resource = served.url.removesuffix("/v1")
     endpoint = Endpoint("deployed", SecretStr(resource), SecretStr(KEY), azure_version="2025-01-01")
     with LabelClient(endpoint, llm_config) as client:
-        (reply,) = client.ask(prompts(1), lambda _: None)
+        (reply,) = client.ask(prompts(1), lambda _: None, list)
     assert isinstance(reply, Answer)
     assert served.paths == ["/openai/deployments/deployed/chat/completions?api-version=2025-01-01"]
     assert served.headers[0]["api-key"] == KEY
@@ -186,7 +186,7 @@ def test_a_refused_key_or_unknown_model_stops_at_once(
     served = serve(lambda number: completion() if number < 10 else refusal(status, f"Incorrect key: {KEY}"))
     delivered: dict[int, Reply] = {}
     with LabelClient(at(served.url), llm_config) as client, pytest.raises(ConfigError, match=named) as caught:
-        client.ask(prompts(200), delivered.update)
+        client.ask(prompts(200), delivered.update, list)
     assert len(delivered) == 10, "paid for, so delivered"
     assert 10 < len(served.asked) <= 10 + llm_config.concurrency
     assert KEY not in str(caught.value)
@@ -208,7 +208,7 @@ def test_an_error_of_the_store_stops_asking(serve: Serve, llm_config: LLMConfig)
 
     served = serve(lambda _: completion())
     with LabelClient(at(served.url), llm_config) as client, pytest.raises(TransientError, match="store is gone"):
-        client.ask(prompts(200), store)
+        client.ask(prompts(200), store, list)
     assert len(served.asked) <= llm_config.concurrency
 
 
@@ -224,7 +224,7 @@ def test_no_call_starts_before_the_reply_before_it_is_stored(serve: Serve, llm_c
         stored += len(arrived)
 
     with LabelClient(at(served.url), llm_config) as client:
-        client.ask(prompts(40), store)
+        client.ask(prompts(40), store, list)
     assert stored == 40
     assert max(unstored) <= llm_config.concurrency
     assert len(unstored) < 20, "replies that arrive together are stored together"
@@ -331,9 +331,9 @@ def test_the_action_is_read_from_log_probabilities_where_there_are_any(serve: Se
 def test_one_client_serves_many_batches(serve: Serve, llm_config: LLMConfig) -> None:
     served = serve(lambda _: completion())
     with LabelClient(at(served.url), llm_config) as client:
-        assert client.ask([], lambda _: None) == []
+        assert client.ask([], lambda _: None, list) == []
         for _ in range(3):
-            assert len(client.ask(prompts(2), lambda _: None)) == 2
+            assert len(client.ask(prompts(2), lambda _: None, list)) == 2
     assert len(served.asked) == 6
 
 
@@ -343,7 +343,7 @@ def test_logs_and_reprs_hold_no_key_address_or_prompt(
     caplog.set_level(logging.DEBUG)
     served = serve(lambda number: completion() if number else refusal(500, f"key {KEY}"))
     with LabelClient(at(served.url), llm_config.model_copy(update={"max_retries": 1})) as client:
-        replies = client.ask(prompts(3), lambda _: None)
+        replies = client.ask(prompts(3), lambda _: None, list)
         shown = f"{caplog.text} {client!r} {vars(client)} {replies}"
     for secret in (KEY, served.url.removeprefix("http://"), "Job 1"):
         assert secret not in shown
@@ -370,9 +370,9 @@ def test_a_password_in_the_address_is_sent_and_shown_nowhere(
         for name in ("openai", "httpx", "httpx2"):  # after the client, which has silenced them
             caplog.set_level(logging.INFO, logger=name)
         caplog.set_level(logging.DEBUG)
-        replies = client.ask(prompts(1), lambda _: None)
+        replies = client.ask(prompts(1), lambda _: None, list)
         with pytest.raises(ConfigError) as caught:
-            client.ask(prompts(2), lambda _: None)
+            client.ask(prompts(2), lambda _: None, list)
         shown = f"{caplog.text} {client!r} {vars(client)} {replies} {endpoint!r} {endpoint} {endpoint.provenance}"
     shown += "".join(traceback.format_exception(caught.value))
     credentials = base64.b64encode(b"user:S3ntinel").decode()

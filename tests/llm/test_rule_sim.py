@@ -190,7 +190,7 @@ def test_the_client_reads_what_the_rules_say(base_url: str, llm_config: LLMConfi
     jobs = [FITTING | {"title": f"Data Engineer {number}"} for number in range(30)]
     prompts = [prompt for job in jobs if (prompt := build_prompt(APPLICANT, job, 1500))]
     with LabelClient(rule_sim_endpoint(base_url), llm_config) as client:
-        replies = client.ask(prompts, lambda _: None)
+        replies = client.ask(prompts, lambda _: None, list)
     for job, reply in zip(jobs, replies, strict=True):
         assert isinstance(reply, Answer)
         assert json.loads(reply.raw_reply) == played(APPLICANT, job)

@@ -149,7 +149,7 @@ def prompts(count: int, skills: str = "python, nursing") -> list[Prompt]:
 
 def ask(endpoint: Endpoint, config: LLMConfig, asked: Sequence[Prompt], **changed: object) -> list[Reply]:
     with LabelClient(endpoint, config.model_copy(update={"timeout_s": 60.0, **changed})) as client:
-        return client.ask(asked, lambda _: None)
+        return client.ask(asked, lambda _: None, list)
 
 
 def answered(replies: Sequence[Reply]) -> list[Answer]:

@@ -24,7 +24,8 @@ from dynaq.llm.client import LabelClient
 from dynaq.llm.endpoint import Endpoint
 from dynaq.llm.prompt import build_prompt
 from dynaq.rewards.budget import Budget
-from dynaq.rewards.labeller import Labeller, Question
+from dynaq.rewards.labeller import Labeller
+from dynaq.rewards.question import Question
 from tests.paths import BASE_CONFIG
 
 SKILLS = ("Python, SQL, Airflow, Spark", "baking, pastry, food hygiene, menus", "welding, CNC, blueprints, safety")

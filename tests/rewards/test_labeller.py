@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -77,20 +78,54 @@ def test_a_contested_pair_is_asked_again_and_the_mean_counts(database: Database[
     assert sorted(database["llm_feedback"].distinct("sample")) == [0, 1, 2]
 
 
-def test_a_few_refusals_never_end_a_run_that_goes_on_where_it_stopped(database: Database[dict[str, Any]]) -> None:
+class Tomorrow(datetime):
+    @classmethod
+    def now(cls, tz: Any = None) -> datetime:
+        return datetime.now(tz) + timedelta(days=1)
+
+
+def test_refusals_never_end_a_run_and_are_paid_once_a_day(
+    database: Database[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuses_some(_: int, prompt: str) -> tuple[int, str]:
         return 200, "no" if any(f"Job {n}\n" in prompt for n in range(25)) else LABEL
 
     with server(refuses_some) as endpoint:
-        for _ in range(2):  # the second time only what is missing is asked
+        for calls in (200, 0, 25):  # by one agent, by another, and the next day
+            if calls == 25:
+                monkeypatch.setattr("dynaq.data.failures.datetime", Tomorrow)
             with LabelClient(endpoint, CONFIG) as client:
-                labels = open_labeller(database, client)(questions(200))
-            assert sum(label is None for label in labels) == 25
+                labeller = open_labeller(database, client)
+                labels = labeller(questions(200))
+            assert sum(label is None for label in labels) == labeller.cost()["missing: invalid json"] == 25
+            assert labeller.cost()["calls_made"] == calls
         replay = CONFIG.model_copy(update={"replay_only": True})
         with LabelClient(endpoint, replay) as client:
             labeller = open_labeller(database, client, replay)
             assert sum(label is None for label in labeller(questions(200))) == 25
             assert (labeller.cost()["calls_made"], labeller.cost()["missing: not stored"]) == (0, 25)
+
+
+def test_what_costs_nothing_is_asked_again(database: Database[dict[str, Any]]) -> None:
+    turned_down = itertools.count()
+
+    def filters(_: int, prompt: str) -> tuple[int, str]:
+        return (400, str(next(turned_down))) if "Job 1\n" in prompt else (200, LABEL)
+
+    with server(filters) as endpoint, LabelClient(endpoint, CONFIG) as client:
+        for _ in range(2):
+            assert sum(label is None for label in open_labeller(database, client)(questions(12))) == 1
+    assert next(turned_down) == 2
+
+
+def test_a_server_that_was_mended_is_asked_again_the_same_day(database: Database[dict[str, Any]]) -> None:
+    """More failures than llm.max_missing_share allows are no fault of the texts."""
+    broken = True
+    with server(lambda *_: (200, "no" if broken else LABEL)) as endpoint, LabelClient(endpoint, CONFIG) as client:
+        with pytest.raises(LabelError, match="30 of the last 30"):
+            open_labeller(database, client)(questions(30))
+        broken = False
+        assert all(open_labeller(database, client)(questions(30)))
 
 
 def test_one_call_that_times_out_is_a_missing_label_and_no_dead_server(database: Database[dict[str, Any]]) -> None:

@@ -17,6 +17,7 @@ import torch
 from pymongo.database import Database
 
 from dynaq.config import LabelValues, LLMConfig, MongoConfig
+from dynaq.data.ledger import Ledger
 from dynaq.errors import ConfigError, LabelError, TransientError
 from dynaq.llm.client import LabelClient
 from dynaq.llm.endpoint import Endpoint, rule_sim_endpoint
@@ -134,7 +135,8 @@ def test_a_failure_is_missing_and_no_label(feedback: Ask, database: Database[dic
         assert reward.cost()["missing: invalid json"] == 2
         assert reward.cost()["prompt_tokens"] == 21, "failures are paid for too"
         reward(*pairs((0, 0)))
-        assert reward.cost()["calls_made"] == 4, "what is missing is asked again when it comes up again"
+        assert reward.cost()["calls_made"] == 3, "what was paid for in vain is not asked again"
+        assert reward.cost()["missing: invalid json"] == 3, "and is missing each time"
 
 
 def test_a_missing_profile_is_not_asked_about(rule_sim: Endpoint, feedback: Ask) -> None:
@@ -235,12 +237,15 @@ with (
 """
 
 
-def test_ctrl_c_leaves_after_what_arrived_is_stored(mongo_config: MongoConfig, mongo_workdir: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_what_had_arrived_is_stored_however_a_process_ends(
+    database: Database[dict[str, Any]], mongo_config: MongoConfig, mongo_workdir: Path, number: signal.Signals
+) -> None:
     """One call goes first; of the next eight five are answered, one being stored and four waiting at the signal."""
     over = threading.Event()
 
-    def slow(number: int, _: str) -> tuple[int, str]:
-        if number >= 6:
+    def slow(call: int, _: str) -> tuple[int, str]:
+        if call >= 6:
             over.wait(30)
         return 200, LABEL
 
@@ -255,10 +260,15 @@ def test_ctrl_c_leaves_after_what_arrived_is_stored(mongo_config: MongoConfig, m
             assert child.stdout is not None
             assert child.stdout.readline() == "storing\n"
             time.sleep(0.5)
-            child.send_signal(signal.SIGINT)
+            child.send_signal(number)
             stored, _ = child.communicate(timeout=30)
         over.set()
-    assert stored == "6\n"
+        if number == signal.SIGKILL:
+            with LabelClient(endpoint, CONFIG) as client:  # whoever labels next
+                open_labeller(database, client, CONFIG, mongo_workdir / "journal")
+            assert Ledger(database["llm_spending"], "test").total().labels == 6
+    assert number == signal.SIGKILL or stored == "6\n"
+    assert database["llm_feedback"].count_documents({}) == 6
 
 
 def test_a_refused_key_is_no_missing_label(feedback: Ask, database: Database[dict[str, Any]]) -> None:
