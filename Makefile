@@ -61,10 +61,11 @@ scale: $(READY)  ## catalogues of 10,000 to 1,000,000 jobs through every stage: 
 lint: $(READY)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
-lock: $(TOOLS)/uv  ## requirements.lock anew: constraints.txt with the hash of every file, but for torch
-	$(TOOLS)/uv pip compile --quiet --universal --no-annotate --generate-hashes --custom-compile-command 'make lock' \
+lock: $(TOOLS)/uv  ## requirements.lock anew: constraints.txt with the hash of every file, but for torch; it names what torch needs, and what builds us
+	printf '%s\n' setuptools mpmath networkx sympy | \
+	  $(TOOLS)/uv pip compile --quiet --universal --no-annotate --generate-hashes --custom-compile-command 'make lock' \
 	  --extra embedded --extra minilm --extra retrieval --extra dask --extra dev \
-	  --constraint constraints.txt --output-file requirements.lock pyproject.toml
+	  --constraint constraints.txt --output-file requirements.lock pyproject.toml -
 
 audit: $(TOOLS)/pip-audit  ## known vulnerabilities of what is locked, and of torch: asks the package index's advisories
 	@grep '^torch==' constraints.txt > $(TOOLS)/torch.txt

@@ -25,11 +25,12 @@ def fan_out(
     calls: Mapping[K, dict[str, Any]],
     config: Config,
     account: Callable[[], str] | None = None,
+    unit: str = " arms",
 ) -> dict[K, Any]:
     """Run a task once for each set of arguments, ``processes`` of them at a time.
 
     All are run to their end before the first error is raised, so that what has finished is there for the next try.
-    ``account`` says what has been spent; it is shown beside the bar.
+    ``account`` says what has been spent; it is shown beside the bar, which counts ``unit``.
 
     Raises:
         TransientError: a process was killed, and with it what the others were at.
@@ -41,7 +42,7 @@ def fan_out(
     with _killed_may_pass(task.name), _runner(config, len(calls)) as runner:
         futures = {key: runner.submit(task, arguments) for key, arguments in calls.items()}
         with (
-            tqdm(desc=task.name, total=len(futures), unit=" arms", file=sys.stderr, mininterval=every_s) as bar,
+            tqdm(desc=task.name, total=len(futures), unit=unit, file=sys.stderr, mininterval=every_s) as bar,
             _told(bar, account, every_s),
         ):
             for _ in as_completed(list(futures.values())):

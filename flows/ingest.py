@@ -6,10 +6,13 @@ from typing import Any
 
 from prefect import flow, get_run_logger
 
+from dynaq.config import Config
 from dynaq.config_file import load_config
+from dynaq.data.embed import EmbedReport, Range
 from dynaq.errors import ConfigError
 from flows.alone import alone
-from tasks.ingest import embed_side, load_table, make_market
+from flows.fan_out import fan_out
+from tasks.ingest import Side, embed_range, find_changed, load_table, make_market
 
 
 @flow
@@ -28,7 +31,8 @@ def ingest(config: str = "configs/demo.yaml", overrides: dict[str, Any] | None =
     market = make_market(settings) if settings.market else None
     if market:
         log.warning("The postings and applicants are GENERATED; figures say nothing about a real platform")
-    for side in ("jobs", "applicants"):
+    sides: tuple[Side, ...] = ("jobs", "applicants")
+    for side in sides:
         loaded = load_table(settings, side, market)
         log.info(
             "%s: %d read, %d written, %d unchanged, rejected %s",
@@ -38,7 +42,16 @@ def ingest(config: str = "configs/demo.yaml", overrides: dict[str, Any] | None =
             loaded.unchanged,
             dict(loaded.rejected) or "none",
         )
-        embedded = embed_side(settings, side)
-        log.info(
-            "%s: %d embedded (%d texts), %d up to date", side, embedded.written, embedded.texts, embedded.unchanged
-        )
+        written, texts, unchanged = _embed(settings, side)
+        log.info("%s: %d embedded (%d texts), %d up to date", side, written, texts, unchanged)
+
+
+def _embed(config: Config, side: Side) -> tuple[int, int, int]:
+    """Embed what has changed on one side: documents written, texts embedded, documents that were up to date."""
+    ranges, unchanged = find_changed(config, side)
+    calls: dict[Range, dict[str, Any]] = {each: {"config": config, "side": side, "only": each} for each in ranges}
+    if len(calls) == 1:  # sooner done than a process started
+        reports: list[EmbedReport] = [embed_range(**call) for call in calls.values()]
+    else:
+        reports = list(fan_out(embed_range, calls, config, unit=" commits").values())
+    return sum(each.written for each in reports), sum(each.texts for each in reports), unchanged

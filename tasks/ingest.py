@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
 from prefect import task
 
+from dynaq.agents.stages import one_thread
 from dynaq.config import Config, TableConfig
 from dynaq.data.connection import open_database
-from dynaq.data.embed import EmbedReport, embed_documents
+from dynaq.data.embed import EmbedReport, Range, embed_documents, pending_ranges
 from dynaq.data.ingest import IngestReport, forget_other_generated, load_documents
 from dynaq.data.market import generate_market, market_tables
 from dynaq.embedding.minilm import MiniLM
@@ -46,10 +48,23 @@ def load_table(config: Config, side: Side, market: Path | None) -> IngestReport:
 
 
 @task(**RETRY)
-def embed_side(config: Config, side: Side) -> EmbedReport:
-    """Embed the texts of one side that have changed."""
+def find_changed(config: Config, side: Side) -> tuple[list[Range], int]:
+    """Where texts of one side have changed, and how many documents are up to date."""
     with open_database(config.mongo, config.work_path) as database:
-        return embed_documents(database, *_places(config, side), MiniLM(), config.embedding)
+        return pending_ranges(database, *_places(config, side), _encoder().name, config.embedding)
+
+
+@task(**RETRY)
+def embed_range(config: Config, side: Side, only: Range) -> EmbedReport:
+    """Embed the texts of a range that have changed."""
+    with open_database(config.mongo, config.work_path) as database, one_thread():
+        return embed_documents(database, *_places(config, side), _encoder(), config.embedding, only)
+
+
+@cache
+def _encoder() -> MiniLM:
+    """One a process: loading it takes as long as embedding a few hundred texts."""
+    return MiniLM()
 
 
 def _places(config: Config, side: Side) -> tuple[str, str, str, dict[str, str]]:

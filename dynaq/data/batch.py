@@ -43,7 +43,7 @@ class Source:
     vector_fields: list[str]
     labels: dict[str, str]
     versions: Versions
-    held: Held | None
+    held: Held | None = None
 
     @cached_property
     def about(self) -> list[str]:
@@ -79,6 +79,7 @@ class Batch:
         rows: float32 [n, fields * D], without meaning where the document is rejected.
         texts: label -> text of each, None where there is no text document.
         versions: uint64 [n, 2], of the vector and the text document of each.
+        versioned: every document has a version.
         read: documents whose vectors were read, the others being held.
         rejected: index -> why the document cannot be used.
     """
@@ -89,6 +90,7 @@ class Batch:
     rows: NDArray[np.float32]
     texts: list[dict[str, str] | None]
     versions: NDArray[np.uint64]
+    versioned: bool
     read: int
     rejected: dict[int, Rejection]
 
@@ -103,9 +105,9 @@ def make_batch(source: Source, dimension: int, found: bytes | list[Document]) ->
     """
     if isinstance(found, bytes):
         whole = decode_batch(found, source.vector_fields, dimension, source.embeddings.codec_options)
-        read = len(whole.documents)
+        read, vector_versions = len(whole.documents), _vector_versions(source, whole.documents)
     else:
-        whole, read = _with_held(source, dimension, found)
+        whole, vector_versions, read = _with_held(source, dimension, found)
     documents = whole.documents
     ids = values_at(documents, source.id_field)
     rejected: dict[int, Rejection] = {}
@@ -122,16 +124,18 @@ def make_batch(source: Source, dimension: int, found: bytes | list[Document]) ->
         generated=[document.get("generated") is True for document in documents],
         rows=whole.rows.reshape(len(documents), -1),
         texts=texts,
-        versions=np.array([_vector_versions(source, documents), text_versions], dtype=np.uint64).T,
+        versions=np.array([vector_versions, text_versions], dtype=np.uint64).T,
+        versioned=UNKNOWN not in vector_versions and not (source.labels and _unversioned(texts, text_versions)),
         read=read,
         rejected=rejected,
     )
 
 
-def _with_held(source: Source, dimension: int, found: list[Document]) -> tuple[Decoded, int]:
-    """Documents that are held, and the others read; and how many were read."""
+def _with_held(source: Source, dimension: int, found: list[Document]) -> tuple[Decoded, list[int], int]:
+    """Documents that are held, and the others read; the versions of all, and how many were read."""
     assert source.held is not None
-    held = source.held.unchanged(values_at(found, source.id_field), _vector_versions(source, found), 0)
+    versions = _vector_versions(source, found)
+    held = source.held.unchanged(values_at(found, source.id_field), versions, 0)
     changed = [found[index]["_id"] for index in np.flatnonzero(held < 0)]
     query = source.find({"_id": {"$in": changed}}, batch_size=len(changed) + 1) if changed else ()
     read = decode_batch(b"".join(query), source.vector_fields, dimension, source.embeddings.codec_options)
@@ -144,7 +148,9 @@ def _with_held(source: Source, dimension: int, found: list[Document]) -> tuple[D
     rows[~unchanged] = read.rows[[place for place in places if place >= 0]]
     documents = [found[index] if held[index] >= 0 else read.documents[places[index]] for index in there]
     problems = {at: read.problems[places[index]] for at, index in enumerate(there) if places[index] in read.problems}
-    return Decoded(documents, rows, problems), len(read.documents)
+    of_read = _vector_versions(source, read.documents)  # which may have changed since
+    versions = [versions[index] if held[index] >= 0 else of_read[places[index]] for index in there]
+    return Decoded(documents, rows, problems), versions, len(read.documents)
 
 
 def _key(document: Document) -> bytes:
@@ -193,6 +199,10 @@ def _texts(source: Source, ids: list[Any]) -> tuple[list[dict[str, str] | None],
         found[key] = {label: text for label, text in zip(source.labels, texts, strict=True) if text}
         versions[key] = _text_version(source, document)
     return [found.get(str(each)) for each in ids], [versions.get(str(each), UNKNOWN) for each in ids]
+
+
+def _unversioned(texts: list[dict[str, str] | None], versions: list[int]) -> bool:
+    return any(version == UNKNOWN and text is not None for version, text in zip(versions, texts, strict=True))
 
 
 def _find_texts(source: Source, ids: list[Any], paths: list[str]) -> list[Document]:

@@ -1,4 +1,8 @@
-"""Text documents into vector documents: only what is new or changed is embedded, in groups that are kept."""
+"""Text documents into vector documents: only what is new or changed is embedded, in groups that are kept.
+
+A vector may depend in its last bits on the texts that share a batch with it. Groups are cut from the collection in the
+order of ``_id``, and batches from a group: who embeds which range of groups changes no number.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from bson.binary import Binary
 from pymongo import UpdateOne
@@ -45,6 +49,13 @@ class EmbedReport:
     texts: int
 
 
+class Range(NamedTuple):
+    """Groups that follow one another: the ``_id`` of their first and of their last document."""
+
+    first: Any
+    last: Any
+
+
 @dataclass(frozen=True)
 class _Change:
     """What has to be written for one document; the keys are vector fields."""
@@ -63,6 +74,7 @@ def embed_documents(
     vectors: Mapping[str, str],
     encoder: Encoder,
     config: EmbeddingConfig,
+    only: Range | None = None,
 ) -> EmbedReport:
     """Keep a vector document {id_field, vector fields, encoder, text_hashes, generated} for each document.
 
@@ -78,6 +90,7 @@ def embed_documents(
         vectors: text field -> vector field.
         encoder: text to vectors.
         config: sizes of batches and groups.
+        only: one of `pending_ranges`, if not all documents.
 
     Raises:
         InputError: no document has any of the text fields, or vector documents share an id.
@@ -87,24 +100,65 @@ def embed_documents(
     read = written = without_text = texts = 0
     with mongo_errors():
         _make_unique(target, id_field)
-        with _progress(source) as bar:
-            for group in _groups(source, [*vectors, "generated"], config.documents_per_commit):
-                changes, empty = _changes(group, target, id_field, vectors, encoder.name)
+        with _progress(source, "embedding", whole=only is None) as bar:
+            for documents in _groups(source, vectors, config.documents_per_commit, only):
+                changes, empty = _changes(documents, target, id_field, vectors, encoder.name)
                 rows = _encode(changes, encoder, config.batch_size, bar)
                 if changes:
                     writes = [_write(change, rows, id_field, vectors, encoder.name) for change in changes]
                     target.bulk_write(writes, ordered=False)
-                read += len(group)
+                read += len(documents)
                 written += len(changes)
                 without_text += empty
                 texts += len(rows)
                 bar.update(read - bar.n)
-    if read and without_text == read:
+    _require_text(read - without_text, read, texts_collection, vectors)
+    return EmbedReport(read, written, read - written - without_text, without_text, texts)
+
+
+def pending_ranges(
+    database: Database[Document],
+    texts_collection: str,
+    vectors_collection: str,
+    id_field: str,
+    vectors: Mapping[str, str],
+    encoder_name: str,
+    config: EmbeddingConfig,
+) -> tuple[list[Range], int]:
+    """Where `embed_documents` has something to write, and how many documents are up to date.
+
+    In each range but the last some ``documents_per_commit`` documents have changed, in one group or in many.
+
+    Raises:
+        InputError: no document has any of the text fields, or vector documents share an id.
+        TransientError: MongoDB did not answer.
+    """
+    source, target = database[texts_collection], database[vectors_collection]
+    ranges: list[Range] = []
+    waiting, read, written, without_text = config.documents_per_commit, 0, 0, 0
+    with mongo_errors():
+        _make_unique(target, id_field)
+        with _progress(source, "comparing") as bar:
+            for documents in _groups(source, vectors, config.documents_per_commit):
+                changes, empty = _changes(documents, target, id_field, vectors, encoder_name)
+                if changes:
+                    if waiting >= config.documents_per_commit:
+                        ranges.append(Range(documents[0]["_id"], documents[-1]["_id"]))
+                        waiting = 0
+                    ranges[-1] = ranges[-1]._replace(last=documents[-1]["_id"])
+                    waiting += len(changes)
+                read, written, without_text = read + len(documents), written + len(changes), without_text + empty
+                bar.update(len(documents))
+    _require_text(read - without_text, read, texts_collection, vectors)
+    return ranges, read - written - without_text
+
+
+def _require_text(found: int, read: int, texts_collection: str, vectors: Mapping[str, str]) -> None:
+    if read and not found:
         raise InputError(
             f"none of the {read} documents of {texts_collection} has text in {', '.join(vectors)};"
             f" name the fields that hold it in mongo.job_vectors or mongo.applicant_vectors"
         )
-    return EmbedReport(read, written, read - written - without_text, without_text, texts)
 
 
 def _make_unique(target: Collection[Document], id_field: str) -> None:
@@ -116,28 +170,34 @@ def _make_unique(target: Collection[Document], id_field: str) -> None:
         ) from None
 
 
-def _progress(source: Collection[Document]) -> tqdm[Any]:
+def _progress(source: Collection[Document], doing: str, whole: bool = True) -> tqdm[Any]:
     # A log file wants to see progress too, but not ten lines a second.
     return tqdm(
         total=source.estimated_document_count(),
-        desc=f"embedding {source.name}",
+        desc=f"{doing} {source.name}",
         unit=" documents",
         file=sys.stderr,
+        disable=not whole,
         mininterval=0.1 if sys.stderr.isatty() else 5,
     )
 
 
-def _groups(source: Collection[Document], fields: Sequence[str], size: int) -> Iterator[list[Document]]:
+def _groups(
+    source: Collection[Document], vectors: Mapping[str, str], size: int, only: Range | None = None
+) -> Iterator[list[Document]]:
     # Nothing can refer to another kind of _id; extraction lists such a document as one without vectors.
-    usable = {"_id": {"$type": ["string", "int", "long", "objectId"]}}
+    usable: Document = {"_id": {"$type": ["string", "int", "long", "objectId"]}}
+    if only:  # as an expression, which compares across types, as the order does
+        bounds = [{"$gte": ["$_id", {"$literal": only.first}]}, {"$lte": ["$_id", {"$literal": only.last}]}]
+        usable["$expr"] = {"$and": bounds}
     # One group at a time keeps the cursor in use: the server drops one that is idle for ten minutes.
-    with source.find(usable, projection(fields)).sort("_id").batch_size(size) as cursor:
-        while group := list(islice(cursor, size)):
-            yield group
+    with source.find(usable, projection([*vectors, "generated"])).sort("_id").batch_size(size) as cursor:
+        while documents := list(islice(cursor, size)):
+            yield documents
 
 
 def _changes(
-    group: Sequence[Document],
+    documents: Sequence[Document],
     target: Collection[Document],
     id_field: str,
     vectors: Mapping[str, str],
@@ -147,12 +207,12 @@ def _changes(
     stored = {
         record[id_field]: record
         for record in target.find(
-            {id_field: {"$in": [document["_id"] for document in group]}},
+            {id_field: {"$in": [document["_id"] for document in documents]}},
             {"_id": 0, id_field: 1, "encoder": 1, "text_hashes": 1},
         )
     }
     changes, empty = [], 0
-    for document in group:
+    for document in documents:
         texts = {vectors[field]: text for field in vectors if (text := as_text(value_at(document, field)))}
         record = stored.get(document["_id"], {})
         recorded = record.get("text_hashes", {})

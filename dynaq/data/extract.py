@@ -10,8 +10,9 @@ import json
 import logging
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from dynaq.artifacts import staged
 from dynaq.config import ExtractConfig, MongoConfig
 from dynaq.data.batch import Batch, Source
 from dynaq.data.connection import mongo_errors
-from dynaq.data.held import Held, held_by_latest
+from dynaq.data.held import held_by, whole_latest
 from dynaq.data.manifest import (
     MANIFEST,
     FileRecord,
@@ -38,8 +39,9 @@ from dynaq.data.manifest import (
 )
 from dynaq.data.quarantine import QUARANTINE, Quarantine, Rejection, merge, without_vectors
 from dynaq.data.reading import read_batches
-from dynaq.data.snapshot import next_created
-from dynaq.data.staging import publish_snapshot
+from dynaq.data.snapshot import Snapshot, next_created
+from dynaq.data.staging import publish_snapshot, renew
+from dynaq.data.unchanged import versions_digest
 from dynaq.errors import ArtifactError, InputError
 
 Document = dict[str, Any]
@@ -63,6 +65,7 @@ class _Tally:
     labelled: Counter[str]
     documents: int = 0
     read: int = 0
+    versioned: bool = True
     ids: dict[str, None] = field(default_factory=dict)
     referred: set[Any] = field(default_factory=set)
     encoders: Counter[str] = field(default_factory=Counter)
@@ -77,7 +80,8 @@ def extract_snapshot(
     """Write a snapshot of the configured fields under out_root and return its directory.
 
     The directory is named by the digest of its content: the same content gives the same directory, whatever
-    the order of insertion and however vectors are stored. It appears whole or not at all.
+    the order of insertion and however vectors are stored. It appears whole or not at all. Where nothing has changed
+    since the latest one, that one is renewed, and nothing is read but versions.
 
     Args:
         database: where the documents are.
@@ -95,27 +99,47 @@ def extract_snapshot(
         with mongo_errors(), staged(out_root) as staging:
             fields: dict[Side, list[str]] = {"applicants": extract.applicant_fields, "jobs": extract.job_fields}
             columns = {side: len(names) * extract.dimension for side, names in fields.items()}
-            sources = _sources(database, mongo, extract, {} if fresh else held_by_latest(out_root, columns))
+            latest = None if fresh else whole_latest(out_root)
+            held = held_by(latest, columns) if latest else {}
+            sources = [replace(each, held=held.get(each.side)) for each in _sources(database, mongo, extract)]
             for source in sources:
                 _require_documents(source)
+            versions = versions_digest(sources, mongo, extract)
+            if latest and len(held) == len(sources) and versions is not None and versions == latest.manifest.versions:
+                _renew_unchanged(latest, sources, staging, out_root)
+                return out_root / latest.path.name
             tallies = {}
             for source in sources:
                 tally = tallies[source.side] = _extract_side(source, extract, staging)
                 tally.quarantine.judge(tally.documents, extract, kept_under=out_root)
-                _warn_of_absent_fields(source, tally)
+                _warn_of_absent_fields(source, tally.labelled)
             merge([tally.quarantine for tally in tallies.values()], staging / QUARANTINE)
             manifest = _manifest(database.name, tallies, mongo, extract, next_created(out_root))
-            (staging / MANIFEST).write_text(manifest.model_dump_json(indent=2), encoding="utf-8")
+            if all(tally.versioned for tally in tallies.values()):
+                manifest = manifest.model_copy(update={"versions": versions})
+            _write_manifest(manifest, staging)
             final = out_root / manifest.digest[:16]
-            publish_snapshot(staging, final, out_root.parent)
+            publish_snapshot(staging, final, out_root.parent, latest)
             return final
     except OSError as error:
         raise ArtifactError(f"cannot write a snapshot under {out_root}: {error}") from None
 
 
-def _sources(
-    database: Database[Document], mongo: MongoConfig, extract: ExtractConfig, held: dict[Side, Held]
-) -> tuple[Source, Source]:
+def _renew_unchanged(latest: Snapshot, sources: list[Source], staging: Path, out_root: Path) -> None:
+    """Make the latest snapshot that of this extraction; what was said of its documents is said again."""
+    for source in sources:
+        rows, _ = latest.manifest.shape(source.side)
+        log.info("%s: %d of %d have not changed and were not read", source.side, rows, rows)
+        _warn_of_absent_fields(source, latest.manifest.labelled[source.side])
+    _write_manifest(latest.manifest.model_copy(update={"created": next_created(out_root)}), staging)
+    renew(staging, latest)
+
+
+def _write_manifest(manifest: Manifest, staging: Path) -> None:
+    (staging / MANIFEST).write_text(manifest.model_dump_json(indent=2), encoding="utf-8")
+
+
+def _sources(database: Database[Document], mongo: MongoConfig, extract: ExtractConfig) -> tuple[Source, Source]:
     names = mongo.collections
     return (
         Source(
@@ -127,7 +151,6 @@ def _sources(
             vector_fields=[mongo.applicant_vectors[name] for name in extract.applicant_fields],
             labels=extract.applicant_text,
             versions=mongo.versions,
-            held=held.get("applicants"),
         ),
         Source(
             side="jobs",
@@ -138,7 +161,6 @@ def _sources(
             vector_fields=[mongo.job_vectors[name] for name in extract.job_fields],
             labels=extract.job_text,
             versions=mongo.versions,
-            held=held.get("jobs"),
         ),
     )
 
@@ -181,6 +203,7 @@ def _extract_side(source: Source, extract: ExtractConfig, staging: Path) -> _Tal
             versions.write(batch.versions[kept].astype("<u8").tobytes())
             tally.documents += len(batch.ids)
             tally.read += batch.read
+            tally.versioned &= batch.versioned
             tally.encoders.update(batch.encoders[index] for index in kept)
             tally.generated += sum(batch.generated[index] for index in kept)
             tally.without_text += texts.count(None)
@@ -217,10 +240,10 @@ def _claim(batch: Batch, seen: dict[str, None], id_field: str) -> list[int]:
     return kept
 
 
-def _warn_of_absent_fields(source: Source, tally: _Tally) -> None:
+def _warn_of_absent_fields(source: Source, labelled: Mapping[str, int]) -> None:
     one = source.side.removesuffix("s")
     for label, path in source.labels.items():
-        if not tally.labelled[label]:
+        if not labelled[label]:
             log.warning("no %s has the field %s that extract.%s_text.%s names", one, path, one, label)
 
 

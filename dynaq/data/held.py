@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from dynaq.artifacts import set_aside
 from dynaq.data.manifest import SIDES, Side, versions_file
-from dynaq.data.snapshot import latest_snapshot, open_snapshot
+from dynaq.data.snapshot import Snapshot, latest_snapshot, open_snapshot
 from dynaq.errors import ArtifactError
 
 UNKNOWN = 0  # the version of a document without one
@@ -55,20 +55,21 @@ def version_of(values: Sequence[Any], salt: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(bson.encode({"": list(values)}), key=salt, digest_size=8).digest(), "little")
 
 
-def held_by_latest(out_root: Path, columns: Mapping[Side, int]) -> dict[Side, Held]:
-    """Each side of the most recent snapshot under a directory, as far as its rows have so many columns.
-
-    Without a snapshot there is none. A damaged one is set aside, so that no damaged row lives on.
-    """
+def whole_latest(out_root: Path) -> Snapshot | None:
+    """The most recent snapshot under a directory, hashed; a damaged one is set aside: no damaged row lives on."""
     try:
         path = latest_snapshot(out_root)
     except ArtifactError:
-        return {}
+        return None
     try:
-        snapshot = open_snapshot(path, verify=True)
+        return open_snapshot(path, verify=True)
     except ArtifactError as error:
         set_aside(path, out_root.parent, str(error))
-        return {}
+        return None
+
+
+def held_by(snapshot: Snapshot, columns: Mapping[Side, int]) -> dict[Side, Held]:
+    """Each side of a snapshot whose versions are there, as far as its rows have so many columns."""
     held: dict[Side, Held] = {}
     for side in SIDES:
         path = snapshot.path / versions_file(side)

@@ -18,6 +18,7 @@ _FLUSHED_AT_ONCE = 2**23  # bytes
 
 SNAPSHOT_FORMAT = 1
 MANIFEST = "manifest.json"
+RECORD = ".record"  # ends the name of what says how a file beside a snapshot was written
 
 Side = Literal["applicants", "jobs"]
 SIDES: tuple[Side, Side] = ("applicants", "jobs")
@@ -130,6 +131,7 @@ class Manifest(_Record):
             it does not refer to (``no vectors``).
         without_text: side -> rows that have vectors but no text document.
         labelled: side -> label -> rows that have a text under it.
+        versions: digest of the versions of all documents (`unchanged`), None where one has none.
     """
 
     format: int = SNAPSHOT_FORMAT
@@ -151,6 +153,7 @@ class Manifest(_Record):
     without_text: dict[Side, int]
     labelled: dict[Side, dict[str, int]]
     files: dict[str, FileRecord]
+    versions: str | None = None
 
     @model_validator(mode="after")
     def _files_fit(self) -> Self:

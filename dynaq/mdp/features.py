@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dynaq.artifacts import flush, staged
-from dynaq.data.manifest import SIDES, Side
+from dynaq.data.manifest import RECORD, SIDES, HashedFile, Side
 from dynaq.data.snapshot import Snapshot
 
 _CHUNK = 8192  # rows in memory at a time
@@ -60,15 +60,17 @@ def _mapped(directory: Path, side: Side, rows: NDArray[np.float32], d: int) -> T
             fcntl.flock(lock, fcntl.LOCK_EX)  # gigabytes are written by one process, for all
             if not path.exists():
                 _write(rows, d, aside / path.name)
-                (aside / path.name).replace(path)
+                for name in (path.name + RECORD, path.name):
+                    (aside / name).replace(path.with_name(name))
     return torch.from_numpy(np.memmap(path, np.float32, "c", shape=rows.shape))
 
 
 def _write(rows: NDArray[np.float32], d: int, path: Path) -> None:
-    with path.open("wb") as file:
+    with HashedFile(path) as file:
         for start in range(0, len(rows), _CHUNK):
             file.write(unit_scale(rows[start : start + _CHUNK], d).numpy().tobytes())
     flush(path)
+    path.with_name(path.name + RECORD).write_text(file.record.model_dump_json())
 
 
 def unit_scale(rows: NDArray[np.float32], d: int) -> Tensor:

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bson import ObjectId
 from numpy.typing import NDArray
 from pymongo.database import Database
 
 from dynaq.config import EmbeddingConfig, MarketConfig
-from dynaq.data.embed import EmbedReport, embed_documents
+from dynaq.data.embed import EmbedReport, embed_documents, pending_ranges
 from dynaq.data.ingest import load_documents
 from dynaq.data.market import generate_market, market_tables
 from dynaq.data.vectors import decode_vectors
@@ -21,6 +22,7 @@ from dynaq.errors import InputError
 from dynaq.protocols import Encoder
 
 FIELDS = {"title": "title_vectors", "skills": "skills_vectors"}
+PLACES: Any = ("texts", "vectors", "original_id", FIELDS)
 CONFIG = EmbeddingConfig(batch_size=4, documents_per_commit=5)
 
 
@@ -140,6 +142,33 @@ def test_interrupted_run_goes_on(database: Database) -> None:
     assert (report.written, report.unchanged) == (7, 5)
     assert {f"title {n}" for n in range(5)}.isdisjoint(encoder.asked)
     assert database["vectors"].count_documents({}) == 12
+
+
+def test_ranges_give_what_the_whole_gives_in_any_order(database: Database) -> None:
+    numbers = [*range(12), *(f"{n:02d}" for n in range(12)), ObjectId("5f" * 12), "$name"]
+    database["texts"].insert_many({"_id": each, "title": f"title {each}"} for each in reversed(numbers))
+    whole, parts = HashingEncoder(), HashingEncoder()
+    embed(database, whole)
+    expected = list(database["vectors"].find(sort=[("_id", 1)]))
+    database["vectors"].drop()
+    ranges, unchanged = pending_ranges(database, *PLACES, "hashing", CONFIG)
+    assert (len(ranges), unchanged) == (6, 0)  # five groups of 5 and one of 1, one of both types
+    reports = [embed_documents(database, *PLACES, parts, CONFIG, each) for each in reversed(ranges)]
+    assert sum(report.written for report in reports) == 26
+    assert list(database["vectors"].find(sort=[("_id", 1)])) == expected
+    assert sorted(parts.batches) == sorted(whole.batches)
+
+
+def test_a_range_has_as_many_changes_as_a_commit(database: Database) -> None:
+    add(database, 40)
+    embed(database, HashingEncoder())
+    changed = [f"{n:02d}" for n in (3, 4, 12, 21, 22, 23, 38)]
+    database["texts"].update_many({"_id": {"$in": changed}}, {"$set": {"title": "new"}})
+    ranges, unchanged = pending_ranges(database, *PLACES, "hashing", CONFIG)
+    assert ranges == [("00", "24"), ("35", "39")]
+    assert unchanged == 33
+    embed_documents(database, *PLACES, HashingEncoder(), CONFIG, ranges[0])
+    assert pending_ranges(database, *PLACES, "hashing", CONFIG) == ([("35", "39")], 39)
 
 
 def test_fields_may_be_mapped_in_turn(database: Database) -> None:

@@ -15,6 +15,7 @@ from pymongo.database import Database
 
 from dynaq.config import ExtractConfig, MongoConfig
 from dynaq.data.extract import extract_snapshot
+from dynaq.data.manifest import FileRecord
 from dynaq.data.snapshot import open_snapshot
 from dynaq.data.vectors import encode_vector
 
@@ -72,7 +73,7 @@ def market(database: Mongo, mongo_names: MongoConfig, fill: Callable[..., None])
 def test_what_has_not_changed_is_not_read_again(market: Mongo, night: Night) -> None:
     first, unread = night()
     assert unread == 0
-    assert night() == (first, 20 + 11)  # the job that cannot be used and the twin are read every time
+    assert night() == (first, 20 + 11)
 
 
 @pytest.mark.parametrize("arrays", [False, True])
@@ -166,3 +167,37 @@ def test_a_view_is_read_too(market: Mongo, mongo_names: MongoConfig, night: Nigh
     collections = collections.model_copy(update={"job_embeddings": "open_jobs"})
     path, _ = night(mongo=mongo_names.model_copy(update={"collections": collections}))
     assert open_snapshot(path).manifest.jobs == 11
+
+
+def inodes(path: Path) -> dict[str, int]:
+    return {file.name: file.stat().st_ino for file in path.iterdir() if file.name != "manifest.json"}
+
+
+def test_an_unchanged_night_keeps_every_file_and_what_stages_have_written_beside_them(
+    market: Mongo, mongo_names: MongoConfig, night: Night
+) -> None:
+    path, _ = night()
+    (path / "jobs_unit_scale.f32").write_bytes(b"derived")
+    record = path / "jobs_unit_scale.f32.record"
+    record.write_text(FileRecord.of(path / "jobs_unit_scale.f32").model_dump_json())
+    before, created = inodes(path), open_snapshot(path).manifest.created
+    assert night()[0] == path
+    assert inodes(path) == before
+    assert open_snapshot(path).manifest.created > created
+    (path / "jobs_unit_scale.f32").write_bytes(b"rotten!")
+    assert night()[0] == path
+    assert inodes(path).keys() == before.keys() - {"jobs_unit_scale.f32", record.name}
+
+
+@pytest.mark.parametrize(("collection", "field"), [("job_embeddings", "text_hashes"), ("jobs", "content_hash")])
+def test_a_document_without_a_version_is_read_every_night(
+    market: Mongo, mongo_names: MongoConfig, night: Night, collection: str, field: str
+) -> None:
+    documents = market[getattr(mongo_names.collections, collection)]
+    documents.update_one({"_id": documents.find_one()["_id"]}, {"$unset": {field: ""}})
+    path, _ = night()
+    kept = inodes(path)
+    assert night()[0] == path
+    assert inodes(path)["jobs_versions.u64"] != kept["jobs_versions.u64"]
+    assert inodes(path)["jobs_vectors.f32"] == kept["jobs_vectors.f32"]
+    assert open_snapshot(path).manifest.versions is None
