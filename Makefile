@@ -17,7 +17,7 @@ demo: $(READY)  ## the nightly flow on a generated market, everything embedded
 	$(BIN)/python -m flows nightly --config $(CONFIG)
 
 test: $(READY)  ## the default test suite, with ruff, mypy and the import contract
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 services: $(READY)  ## Prefect, MLflow and a worker that runs the nightly flow by cron, and the pages of both
 	$(BIN)/python -m flows services --config $(CONFIG)
