@@ -119,14 +119,14 @@ def finetune(config: Config, snapshot: Snapshot, arm: Arm, reward: LLMFeedback, 
             saved.forget()  # a checkpoint on its way is damaged, and made anew
 
         def reached(step: int, curves: Curves) -> None:
-            for end, budget, target in zip(ends, stage.budgets, targets, strict=True):
-                if step == end:
-                    steps = steps_before + curves.gradient_steps
-                    manifest = _manifest(config, snapshot, arm, "finetune", rewards, steps)
-                    paid = {"labels": reward.labels_used, "cost": reward.cost()}
-                    manifest = manifest.model_copy(update={**paid, "config": {**manifest.config, "weight": weight}})
-                    save_checkpoint(target, learned(agent), manifest, json_curves(curves))
-                    torch.manual_seed(arm.seed + budget)
+            if step not in ends:
+                return
+            place = ends.index(step)
+            manifest = _manifest(config, snapshot, arm, "finetune", rewards, steps_before + curves.gradient_steps)
+            paid = {"labels": reward.labels_used, "cost": reward.cost()}
+            manifest = manifest.model_copy(update={**paid, "config": {**manifest.config, "weight": weight}})
+            save_checkpoint(targets[place], learned(agent), manifest, json_curves(curves))
+            torch.manual_seed(arm.seed + stage.budgets[place])
 
         updates, choose = max(1, round(weight * stage.updates_per_step)), chooser(stage.ask, asked)
         learn(agent, environment, ends[-1], updates, lambda _: stage.epsilon, arm.seed, saved, choose, reached)

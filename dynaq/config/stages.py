@@ -82,7 +82,7 @@ class CompareConfig(Section):
         applicants: held-out applicants who come to each market.
         jobs: most held-out jobs of its catalogue.
         thresholds: shares of the way from random to the optimum, whose times are told; set before anything was run.
-        window: steps of the trailing mean, which must hold a threshold; also the first steps that make the jump-start.
+        window: steps of trailing means, and for which a threshold is to be held; also the first steps, the jump-start.
         late_share: of the steps, at the end.
         margin: by how much a challenger must be ahead of the champion, in reward per step. They meet in as many
             markets again, in which nobody was chosen.

@@ -101,7 +101,7 @@ def _row(each: Contestant, gain: float, late: float, adjusted: Mapping[str, floa
         jump_start=estimate(start, 0.011),
         average=estimate(average),
         late=estimate(end, 0.012),
-        late_share=estimate(end / 0.6, 0.02),
+        late_known=estimate(end / 0.6, 0.02),
         middle=estimate(average + 0.001, 0.009),
         regret=estimate(0.6 - average, 0.008),
         cumulative=estimate(average * STEPS, HALF * STEPS),
@@ -119,7 +119,7 @@ def _row(each: Contestant, gain: float, late: float, adjusted: Mapping[str, floa
         calibration_error=estimate(0.02 + gain / 10, 0.003) if agent else None,
         before={"labels": each.labels, "tokens": 310.0 * each.labels, "gradient_steps": 500.0 + 2 * each.labels},
         curve=curve,
-        share=curve_to(2 * start, LATE + late, sum(map(ord, each.slug))),
+        known=curve_to(2 * start, LATE + late, sum(map(ord, each.slug))),
     )
 
 

@@ -21,24 +21,23 @@ def lead(low: float, mean: float = 0.03, high: float = 0.05) -> Difference:
     return Difference(Estimate(mean, low, high), 0.04, 0.8, seeds=5)
 
 
-@pytest.mark.parametrize(("low", "promote"), [(0.0001, True), (0.0, False), (-0.01, False)])
-def test_the_first_must_be_shown_to_beat_the_baseline_by_whatever(low: float, promote: bool) -> None:
-    decision = decide("hybrid", "baseline", lead(low), 0.01)
+@pytest.mark.parametrize(
+    ("rival", "low", "promote", "bound"),
+    [
+        ("baseline", 0.0001, True, "0"),  # the first must be shown to beat it, by whatever
+        ("baseline", 0.0, False, "0"),
+        ("baseline", -0.01, False, "0"),
+        ("champion", 0.0101, True, "the margin of 0.01"),
+        ("champion", 0.01, False, "the margin of 0.01"),
+        ("champion", -0.01, False, "the margin of 0.01"),
+    ],
+)
+def test_the_whole_interval_must_lie_above_the_bound(rival: Rival, low: float, promote: bool, bound: str) -> None:
+    decision = decide("hybrid", rival, lead(low), 0.01)
     assert decision.promote is promote
     lies = "lies" if promote else "does not lie"
     assert decision.reason == (
-        f"hybrid is +0.0300 [{low:+.4f}, +0.0500] ahead of the baseline in 5 fresh markets, which {lies} above 0"
-    )
-
-
-@pytest.mark.parametrize(("low", "promote"), [(0.0101, True), (0.01, False), (-0.01, False)])
-def test_the_whole_interval_must_lie_above_the_margin(low: float, promote: bool) -> None:
-    decision = decide("hybrid", "champion", lead(low), 0.01)
-    assert decision.promote is promote
-    lies = "lies" if promote else "does not lie"
-    assert decision.reason == (
-        f"hybrid is +0.0300 [{low:+.4f}, +0.0500] ahead of the champion in 5 fresh markets,"
-        f" which {lies} above the margin of 0.01"
+        f"hybrid is +0.0300 [{low:+.4f}, +0.0500] ahead of the {rival} in 5 fresh markets, which {lies} above {bound}"
     )
 
 

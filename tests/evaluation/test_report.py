@@ -93,7 +93,7 @@ def test_the_configuration_beside_it_repeats_the_night(night: Night, directory: 
 
 def test_every_number_of_the_agents_is_told(night: Night, text: str) -> None:
     for row in four(night.study, GAMMA):
-        estimates = [row.jump_start, row.average, row.middle, row.late, row.late_share, row.regret, *row.ndcg]
+        estimates = [row.jump_start, row.average, row.middle, row.late, row.late_known, row.regret, *row.ndcg]
         differences = [each.difference for each in (row.gain, row.late_gain) if each]
         told = [f"{each.mean:.3f} [{each.low:.3f}, {each.high:.3f}]" for each in estimates]
         told += [f"{each.mean:+.3f} [{each.low:+.3f}, {each.high:+.3f}]" for each in differences]

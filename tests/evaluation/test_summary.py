@@ -132,8 +132,8 @@ def test_figures_of_a_row(compare: CompareConfig) -> None:
     # Half of the way from 0.05 to 0.95 is 0.5: 0.31, 0.39, 0.51, 0.59 are two that hold it from the start.
     assert (cosine.times[0.5].median, cosine.times[0.5].reached_share) == (1, 0.5)
     assert len(cosine.times[0.5].steps) == STEPS - 1  # of the last it cannot be told, with a window of 2
-    assert cosine.late_share.mean == pytest.approx(0.4 / 0.9, abs=1e-6)
-    assert cosine.share.mean == pytest.approx([0.4 / 0.9] * STEPS, abs=1e-6)
+    assert cosine.late_known.mean == pytest.approx(0.4 / 0.9, abs=1e-6)
+    assert cosine.known.mean == pytest.approx([0.4 / 0.9] * STEPS, abs=1e-6)
     assert cosine.late_gain is not None
     assert cosine.late_gain.difference.mean == pytest.approx(0.2 / 0.9, abs=1e-6)
     lead, behind = (found.lead(*pair) for pair in ((COSINE, RANDOM), (RANDOM, COSINE)))

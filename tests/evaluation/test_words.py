@@ -49,8 +49,8 @@ def test_bands_are_apart_until_they_first_meet(above: list[int], until: str) -> 
     def with_band(middle: np.ndarray) -> Curve:
         return Curve(steps, middle, middle - 0.1, middle + 0.1)
 
-    agent = dataclasses.replace(first, share=with_band(np.array(above, dtype=float)))
-    assert words.apart_until(agent, dataclasses.replace(baseline, share=with_band(flat))) == until
+    agent = dataclasses.replace(first, known=with_band(np.array(above, dtype=float)))
+    assert words.apart_until(agent, dataclasses.replace(baseline, known=with_band(flat))) == until
 
 
 def test_a_map_that_is_missing_has_its_reason() -> None:

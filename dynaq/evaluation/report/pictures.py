@@ -53,7 +53,7 @@ def pictures(night: Night) -> dict[str, Picture]:
     curves = {row.contestant.kind: row.curve for row in agents}
     references = {row.contestant.kind: row.curve for row in study.rows if row.contestant.kind in ("random", "optimum")}
     add("learning_curves", words.curves_title(agents), learning_curves, curves, references)
-    add("shares", words.shares_title(agents), share_curves, {row.contestant.kind: row.share for row in agents})
+    add("shares", words.shares_title(agents), share_curves, {row.contestant.kind: row.known for row in agents})
     add("gains", "What each warm start gains over none", gains, agents)
     for threshold in agents[0].times:
         times = {row.contestant.kind: row.times[threshold] for row in agents}

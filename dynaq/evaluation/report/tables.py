@@ -57,7 +57,7 @@ def ranked(rows: Sequence[Row]) -> str:
     return table(
         ["agent", "cumulative", "regret", "late, of the way", "NDCG@10 at launch", "NDCG@10 at the end"],
         (
-            [_agent(row), interval(row.cumulative, ".1f"), *map(interval, (row.regret, row.late_share, *row.ndcg))]
+            [_agent(row), interval(row.cumulative, ".1f"), *map(interval, (row.regret, row.late_known, *row.ndcg))]
             for row in rows
         ),
     )
@@ -150,7 +150,7 @@ def late(rows: Sequence[Row]) -> str:
         (
             [
                 _agent(row),
-                interval(row.late_share),
+                interval(row.late_known),
                 _difference(row.late_gain),
                 _crossed(row),
                 apart_until(row, baseline),

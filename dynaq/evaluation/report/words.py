@@ -201,10 +201,10 @@ def calibration_title(rows: Sequence[Row]) -> str:
 
 def apart_until(row: Row, baseline: Row) -> str:
     """How long the band of an agent lies wholly above the baseline's from the first step on."""
-    above = row.share.low > baseline.share.high
+    above = row.known.low > baseline.known.high
     if above.all():
         return "the end"
-    return f"step {row.share.steps[above.argmin() - 1]}" if above[0] else "not from the start"
+    return f"step {row.known.steps[above.argmin() - 1]}" if above[0] else "not from the start"
 
 
 def no_map(study: Study, dial: DialConfig) -> str:

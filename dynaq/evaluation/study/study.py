@@ -21,13 +21,13 @@ class Row:
     Attributes:
         contestant: who.
         jump_start, average, late: mean reward of the first window of steps, of all, and of the last share.
-        late_share: in that last share of the steps, what it would show to applicants at rest, as a share of the way
+        late_known: in that last share of the steps, what it would show to applicants at rest, as a share of the way
             from a random to the best slate of the same candidates. Who has earned much has fewer good jobs left: its
             rewards sink, what it knows does not.
         middle: interquartile mean of the average over seeds.
         regret: mean of what the best slate of the same candidates would have been expected to earn more, per step.
         cumulative: rewards of an applicant summed over all steps.
-        gain, late_gain: of the average and of the late share to the baseline of the same discount; None for it.
+        gain, late_gain: of the average and of the late_known to the baseline of the same discount; None for it.
             Late gains are not corrected for how many there are.
         adjusted: p-value of the gain after Holm's correction over the gains of all agents, budgets and discounts.
         times: threshold -> survival of "what it would show at rest does not hold this share of the way yet".
@@ -40,14 +40,14 @@ class Row:
         calibration_error: mean distance of the two, over tenths and seeds.
         before: paid labels, tokens and gradient steps before launch, means over seeds.
         curve: trailing mean of the reward.
-        share: at each step, the share of the way as in `late_share`, over all applicants.
+        known: at each step, the share of the way as in `late_known`, over all applicants.
     """
 
     contestant: Contestant
     jump_start: Estimate
     average: Estimate
     late: Estimate
-    late_share: Estimate
+    late_known: Estimate
     middle: Estimate
     regret: Estimate
     cumulative: Estimate
@@ -65,7 +65,7 @@ class Row:
     calibration_error: Estimate | None
     before: dict[str, float]
     curve: Curve
-    share: Curve
+    known: Curve
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Cell:
         averages: of cosine, llm, hybrid and baseline; with 0 labels llm is the baseline and hybrid the cosine.
         best, second: the two that earned most.
         lead: paired difference between them, not corrected for the choice of the two nor for the number of cells.
-        late: of every arm but the baseline, paired difference of its late share to the baseline's.
+        late: of every arm but the baseline, paired difference of what it knows late on to what the baseline knows.
     """
 
     world: World

@@ -95,13 +95,13 @@ def _row(
         jump_start=hierarchical(_over(runs, slice(config.window))),
         average=hierarchical(average),
         late=hierarchical(_over(runs, late_steps(config))),
-        late_share=hierarchical(_late_share(config)(runs)),
-        share=learning_curve(_stacked(runs, lambda run: share_of_the_way(run, axis=1)), 1),
+        late_known=hierarchical(_late_known(config)(runs)),
+        known=learning_curve(_stacked(runs, lambda run: _share_of_the_way(run, axis=1)), 1),
         middle=interquartile_mean(average),
         regret=hierarchical(_stacked(runs, lambda run: (run.best - run.chances).mean(axis=0, dtype=np.float64))),
         cumulative=hierarchical(_stacked(runs, lambda run: run.rewards.sum(axis=0, dtype=np.float64))),
         gain=gain,
-        late_gain=_gain(each, own, _late_share(config)),
+        late_gain=_gain(each, own, _late_known(config)),
         adjusted=adjusted,
         times={share: _times(runs, share, config.window) for share in config.thresholds},
         ndcg=tuple(hierarchical(np.stack([run.ndcg[k] for run in some])) for k in (0, 1)),  # type: ignore[arg-type]
@@ -136,7 +136,7 @@ def late_steps(config: CompareConfig) -> slice:
     return slice(-int(np.ceil(config.late_share * config.steps)), None)
 
 
-def share_of_the_way(run: OnlineRun, axis: int, steps: slice = slice(None)) -> Floats:
+def _share_of_the_way(run: OnlineRun, axis: int, steps: slice = slice(None)) -> Floats:
     """What would be shown at rest, 0 as a random and 1 as the best slate: over steps (axis 0) or applicants (1)."""
     knows, random, best = (
         values[steps].mean(axis=axis, dtype=np.float64) for values in (run.knows, run.knows_random, run.knows_best)
@@ -144,9 +144,9 @@ def share_of_the_way(run: OnlineRun, axis: int, steps: slice = slice(None)) -> F
     return np.asarray((knows - random) / (best - random))
 
 
-def _late_share(config: CompareConfig) -> Callable[[Runs], Floats]:
+def _late_known(config: CompareConfig) -> Callable[[Runs], Floats]:
     """Late on, for each applicant: [S, A]."""
-    return lambda runs: _stacked(runs, lambda run: share_of_the_way(run, axis=0, steps=late_steps(config)))
+    return lambda runs: _stacked(runs, lambda run: _share_of_the_way(run, axis=0, steps=late_steps(config)))
 
 
 def _gain(each: Contestant, own: Mapping[Contestant, Runs], figure: Callable[[Runs], Floats]) -> Difference | None:
@@ -185,7 +185,7 @@ def _off(calibrations: Sequence[Sequence[tuple[float, float]]]) -> Estimate:
 
 def _cells(world: World, there: Mapping[Contestant, Runs], config: CompareConfig) -> list[Cell]:
     """The map's cells of one world, by rising budget."""
-    late, cells = _late_share(config), []
+    late, cells = _late_known(config), []
     for labels in sorted({each.labels for each in there}):
         # Each arm as it is with so many labels: before the first, llm is a baseline and hybrid a cosine.
         arms = {each.kind: runs for each, runs in there.items() if each.labels == labels or not each.labels}
