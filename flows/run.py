@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 import time
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def _end_with(parent: int) -> None:
 
 def _print_report(directory: Path, config: str) -> None:
     """The verdict, what a reader must know first, and what the four agents earned."""
-    before, _, after = (directory / "report.md").read_text().partition("\n## The four agents\n")
+    before, _, after = unescape((directory / "report.md").read_text()).partition("\n## The four agents\n")
     for line in before.splitlines():
         if line.startswith(("# ", "**", ">")):
             print(line)

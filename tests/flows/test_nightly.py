@@ -110,6 +110,7 @@ def test_a_night_killed_half_way_goes_on_and_tells_no_secret(
     printed = second.read_text()
     rows = [line for line in printed.splitlines() if re.match(r"\| (cosine|llm|hybrid|baseline) ", line)]
     assert len(rows) == 4 + 3  # what the four agents earned, and what three of them gained
+    assert not re.search(r"&#?\w+;", printed)  # a terminal shows entities as they are
     (report,) = workdir.glob("reports/*/report.html")
     assert f"Report: {report}" in printed
     assert "rule-sim-v1" in report.read_text()
