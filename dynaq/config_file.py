@@ -53,7 +53,7 @@ def _read_yaml(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
 
 
 # Mappings of names are whole values: a preset that maps two columns must not inherit the other's four.
-_WHOLE = {"columns", "attributes", "job_vectors", "applicant_vectors", "job_text", "applicant_text"}
+NAMED_BY_USERS = {"columns", "attributes", "job_vectors", "applicant_vectors", "job_text", "applicant_text"}
 
 
 def merged(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def merged(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
     tree = dict(base)
     for key, value in change.items():
         inherited = tree.get(key)
-        if isinstance(inherited, dict) and isinstance(value, dict) and key not in _WHOLE:
+        if isinstance(inherited, dict) and isinstance(value, dict) and key not in NAMED_BY_USERS:
             value = merged(inherited, value)
         tree[key] = value
     return tree

@@ -134,17 +134,27 @@ def _title_match(
     if finished(target, config.work_path):
         log.info("an earlier try of this night has decided about the champion: its decision holds")
         return target
-    online, met = _run(config, outputs.snapshot, outputs.panel, [field.contender("challenger", challenger)]), None
+    markets, met = field.fresh_seeds(challenger), None
+    entry = field.contender("challenger", challenger, markets)
+    online = _run(config, outputs.snapshot, outputs.panel, [entry])
     try:
-        met = fetch_champion(config)
-        rival = field.contender("champion", met) if met else field.contender("baseline", None)
+        met = _reigning(config)
+        rival = field.contender("champion" if met else "baseline", met, markets)
         online += _run(config, outputs.snapshot, outputs.panel, [rival])
         decision = judge(config, online, winner, challenger, met)
-    except (ArtifactError, ConfigError, InputError, TransientError) as error:
+    except (ArtifactError, ConfigError, InputError) as error:
         log.warning("the champion cannot be used: %s", error)
         decision = Decision(False, f"the champion was not met: {error}")
     write_title(target, Title(decision, run, met))
     return target
+
+
+def _reigning(config: Config) -> Path | None:
+    """The champion's checkpoint, None without one. An MLflow that is gone ends no night, a lost process does."""
+    try:
+        return fetch_champion(config)
+    except TransientError as error:
+        raise ArtifactError(str(error)) from error
 
 
 def _run(config: Config, snapshot: Path, panel: Path, entries: Iterable[Entry]) -> list[Path]:

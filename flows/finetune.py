@@ -14,6 +14,7 @@ from dynaq.config import Config
 from dynaq.config_file import load_config
 from dynaq.data.connection import open_database
 from dynaq.data.snapshot import Snapshot, open_snapshot
+from dynaq.errors import LabelError
 from dynaq.llm.endpoint import resolve_endpoint
 from dynaq.rewards.audit_pairs import human_labels
 from dynaq.rewards.budget import account, forecast
@@ -116,6 +117,8 @@ def _weight(config: Config, snapshot: Snapshot, stand_in: str | None, day: str) 
     if found is None:
         log.warning("llm.replay_only: no audit of these labels has ever been made")
         return 1.0
+    if not found.passed and config.llm.audit.gate.below == "stop":
+        raise LabelError(found.verdict)
     (log.info if found.passed else log.warning)(found.verdict)
     if found.drifted:
         log.warning(

@@ -13,7 +13,7 @@ from dynaq.data.journal import Journal
 from dynaq.data.labels import LabelStore
 from dynaq.data.ledger import Ledger
 from dynaq.data.snapshot import open_snapshot
-from dynaq.errors import InputError, LabelError, MissingDependencyError, TransientError
+from dynaq.errors import ConfigError, InputError, LabelError, MissingDependencyError, TransientError
 from dynaq.evaluation.contestants import Contestant
 from dynaq.evaluation.fairness.counterfactual import Swing
 from dynaq.evaluation.fairness.fairness import changed_states, swings
@@ -46,7 +46,8 @@ def grade_lists(config: Config, snapshot: Path) -> list[Path]:
             labeller = Labeller(store, client, settings, Budget(settings, ledger), journal)
             try:
                 found.append(lists_from_judge(config, opened, labeller))
-            except (InputError, LabelError, TransientError) as error:  # a second opinion is not worth a night
+            # A second opinion is not worth a night.
+            except (ConfigError, InputError, LabelError, TransientError) as error:
                 log.warning("the judge was not heard: %s", error)
     elif config.judge:
         log.warning("judge is configured, but no DYNAQ_JUDGE_MODEL is set: nothing was judged")

@@ -19,7 +19,7 @@ from dynaq.data.journal import Journal
 from dynaq.data.labels import LabelStore
 from dynaq.data.ledger import Ledger, Spent
 from dynaq.data.snapshot import Snapshot, open_snapshot
-from dynaq.errors import InputError, LabelError
+from dynaq.errors import InputError
 from dynaq.llm.client import LabelClient
 from dynaq.llm.endpoint import Endpoint, resolve_endpoint, rule_sim_endpoint
 from dynaq.rewards.audit import Audit, audit
@@ -93,11 +93,7 @@ def paid_so_far(config: Config, snapshot: Path, provenance: str, day: str) -> Sp
 
 @task(**RETRY)
 def audit_labels(config: Config, snapshot: Path, stand_in: str | None, day: str) -> Audit:
-    """Ask the frozen pairs again, once a day, and write down what that shows.
-
-    Raises:
-        LabelError: the labels do not pass, and ``llm.audit.gate.below`` says stop.
-    """
+    """Ask the frozen pairs again, once a day, and write down what that shows."""
     opened = open_snapshot(snapshot)
     target = _audits(config, opened, feedback_endpoint(stand_in).provenance) / day
     if not finished(target, config.work_path):
@@ -108,10 +104,7 @@ def audit_labels(config: Config, snapshot: Path, stand_in: str | None, day: str)
             found = audit(opened, labeller, config.llm, date.fromisoformat(day))
         with publish(target) as directory:
             (directory / "audit.json").write_text(json.dumps(found.as_json(), indent=2, allow_nan=False) + "\n")
-    found = Audit.read(target / "audit.json")
-    if not found.passed and config.llm.audit.gate.below == "stop":
-        raise LabelError(found.verdict)
-    return found
+    return Audit.read(target / "audit.json")
 
 
 @task(**RETRY)
@@ -119,6 +112,8 @@ def check_canaries(config: Config, snapshot: Path, stand_in: str | None, pairs: 
     """Measure what injected orders do, with the prompt's defences and without; returns a Markdown table."""
     account = f"canaries {today()}"  # a trial must not use up the budget of a night
     opened = open_snapshot(snapshot)
+    bearing = config.llm.model_copy(update={"max_missing_share": 1.0})  # who refuses an order has passed the trial
+    config = config.model_copy(update={"llm": bearing})
     with (
         open_database(config.mongo, config.work_path) as database,
         open_labeller(config, opened, database, stand_in, account, share=1.0) as labeller,

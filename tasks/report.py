@@ -29,7 +29,7 @@ from dynaq.evaluation.report.report import write_report
 from dynaq.evaluation.report.training import label_cost, training_curves_of, training_figure
 from dynaq.evaluation.similarity import SimilarityReached
 from dynaq.evaluation.study.study import Study
-from dynaq.evaluation.study.summary import late_steps, summarise
+from dynaq.evaluation.study.summary import summarise
 from dynaq.rewards.audit import Audit
 from dynaq.rewards.budget import account, amounts, left
 from dynaq.tracking.checkpoint import read_manifest
@@ -171,7 +171,7 @@ def _run_record(config: Config, night: RunRecord, outputs: Outputs, run: OnlineR
             "average_reward": float(rewards.mean()),
             "cumulative_reward": float(rewards.sum()),
             "jump_start": float(rewards[: config.compare.window].mean()),
-            "late_performance": float(rewards[late_steps(config.compare)].mean()),
+            "late_performance": float(rewards[-config.compare.late_steps :].mean()),
             "regret": float((run.best - run.chances).mean(dtype=np.float64)),
             **{name: float(value) for name, value in run.before.items()},
         },

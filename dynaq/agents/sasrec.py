@@ -48,7 +48,7 @@ class SASRec(nn.Module):
         nn.init.zeros_(self.norm.weight)
 
     def project(self, actions: Tensor) -> Tensor:
-        """The part of the items that knows no history: [M, Da] -> [M, width]; a frozen network keeps it."""
+        """The part of the items that knows no history: [M, Da] -> [M, width]."""
         projected: Tensor = self.job(actions)
         return projected
 

@@ -139,6 +139,12 @@ class Config(Section):
                 f"the largest of finetune.budgets is {self.finetune.labels}, of which agent.hand_over.pilot takes"
                 f" {self.agent.hand_over.pilot}: that leaves less than one step of {shown} to learn from"
             )
+        smallest, pilot = self.finetune.budgets[0], self.agent.hand_over.pilot
+        if self.agent.hand_over.earlier and smallest < pilot:
+            raise ValueError(
+                f"agent.hand_over.earlier replays answers of the phase before, which a budget of {smallest} leaves"
+                f" without a scale: agent.hand_over.pilot takes {pilot}; drop the budget or make the pilot smaller"
+            )
         online = self.compare.applicants * self.compare.steps * self.agent.slate
         if online <= self.agent.hand_over.pilot:
             raise ValueError(

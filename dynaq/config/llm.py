@@ -37,10 +37,14 @@ class RatesConfig(Section):
 
 
 class PriceConfig(Section):
-    """Money for a million tokens, in any currency."""
+    """Money for a million tokens, in any currency.
+
+    Attributes:
+        cached: of a prompt that the provider has in its cache; null: as any other.
+    """
 
     prompt: Annotated[float, Field(ge=0)]
-    cached: Annotated[float, Field(ge=0)]
+    cached: Annotated[float, Field(ge=0)] | None
     completion: Annotated[float, Field(ge=0)]
 
 

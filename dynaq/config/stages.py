@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -24,7 +25,7 @@ class AskConfig(Section):
         strategy: ``policy``: what the agent would show, with ``finetune.epsilon``; ``uniform``: any; ``top_q``: the
             highest values; ``uncertainty``: the largest disagreement of the world model; ``mixed``: disagreement
             times the chance to enter the top, spread over the batch.
-        pool: the last three choose among the candidates of so many times the applicants of a step.
+        pool: all but ``policy`` choose among the candidates of so many times the applicants of a step.
         uniform_share: of their questions, those drawn at random all the same. The world model's skill is measured on
             some of them, so with 0 there is none, and no planning.
         per_applicant: most questions to one applicant in a step.
@@ -105,6 +106,11 @@ class CompareConfig(Section):
         if self.window > self.steps:
             raise ValueError(f"window is {self.window}, but there are only {self.steps} steps")
         return self
+
+    @property
+    def late_steps(self) -> int:
+        """How many the last share of the steps are."""
+        return math.ceil(self.late_share * self.steps)
 
 
 class RetentionConfig(Section):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from pathlib import Path
 from typing import Any
 
 import bson
@@ -16,6 +17,7 @@ from pymongo import CursorType
 from pymongo.collection import Collection
 from pymongo.cursor import Cursor, RawBatchCursor
 
+from dynaq.artifacts import sources_digest
 from dynaq.config import Versions
 from dynaq.data.alike import Decoded, decode_batch
 from dynaq.data.fields import as_text, projection, value_at, values_at
@@ -65,7 +67,14 @@ class Source:
     def salt(self) -> bytes:
         """Of the versions: what is read from elsewhere, or otherwise, has changed."""
         names = [self.embeddings.full_name, self.texts.full_name, self.id_field, self.vector_fields, self.labels]
-        return hashlib.blake2b(json.dumps([names, self.versions.model_dump()]).encode(), digest_size=32).digest()
+        otherwise = json.dumps([names, self.versions.model_dump(), reading_code()])
+        return hashlib.blake2b(otherwise.encode(), digest_size=32).digest()
+
+
+@cache
+def reading_code() -> str:
+    """A digest of the code that reads documents: another version of it may read another thing in the same ones."""
+    return sources_digest(Path(__file__).parent)
 
 
 @dataclass(frozen=True)

@@ -43,3 +43,8 @@ def as_text(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(text for entry in value if (text := as_text(entry)))
     return str(value).strip()
+
+
+def as_id(cell: object) -> str:
+    """An id of a table as ingest writes it: pandas makes floats of integers next to a gap."""
+    return as_text(int(cell) if isinstance(cell, float) and cell.is_integer() else cell)

@@ -1,6 +1,7 @@
 """Training and held-out rows: by a keyed hash of the id, whole groups of near-duplicates at a time.
 
-Whoever is held out stays held out when others come or go, unless a newcomer links groups or brings a smaller id.
+Whoever is held out stays held out when others come or go, but for near-duplicates: who links two groups or has the
+smallest id of one changes the side of all of it, by coming or by going.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from typing import Any
 from pymongo.cursor import RawBatchCursor
 
 from dynaq.config import ExtractConfig, MongoConfig
-from dynaq.data.batch import Source
+from dynaq.data.batch import Source, reading_code
 from dynaq.data.fields import projection
 
 
@@ -25,7 +25,7 @@ def versions_digest(sources: Sequence[Source], mongo: MongoConfig, extract: Extr
     """
     if mongo.versions.vectors is None or (mongo.versions.texts is None and any(source.labels for source in sources)):
         return None
-    digest = hashlib.sha256(f"{mongo.model_dump_json()}\n{extract.model_dump_json()}\n".encode())
+    digest = hashlib.sha256(f"{mongo.model_dump_json()}\n{extract.model_dump_json()}\n{reading_code()}\n".encode())
     for source in sources:
         collections = [(source.embeddings, source.about)]
         if source.labels:

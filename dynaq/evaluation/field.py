@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import Literal
 
@@ -52,11 +53,6 @@ class Field:
         return range(self.config.seed, self.config.seed + self.config.compare.seeds)
 
     @property
-    def fresh_seeds(self) -> range:
-        """Of the title match: as the best of many, the challenger had luck in the markets in which it was chosen."""
-        return range(self.seeds.stop, self.seeds.stop + len(self.seeds))
-
-    @property
     def wants_labelled_panel(self) -> bool:
         """Whether the dial turns towards the LLM, whose labels of the panel are needed then."""
         dial = self.config.compare.dial
@@ -75,10 +71,18 @@ class Field:
             starts = {seed: self.checkpoint(contestant, seed) for seed in self.seeds}
             yield Entry(contestant, own + dialled if contestant in mapped else own, starts)
 
-    def contender(self, kind: Literal["challenger"] | Rival, checkpoint: Path | None) -> Entry:
-        """One checkpoint in all fresh markets; the baseline has none, but other random weights in each."""
+    def fresh_seeds(self, challenger: Path) -> range:
+        """Of the title match: as the best of many, the challenger had luck in the markets in which it was chosen.
+
+        Every challenger has its own, for the champion had luck in those in which it was crowned.
+        """
+        first = self.seeds.stop + int(blake2b(challenger.name.encode()).hexdigest()[:6], 16)
+        return range(first, first + len(self.seeds))
+
+    def contender(self, kind: Literal["challenger"] | Rival, checkpoint: Path | None, markets: range) -> Entry:
+        """One checkpoint in the markets of these seeds; the baseline has none, but other random weights in each."""
         contestant = Contestant(kind, self.config.agent.gamma)
-        return Entry(contestant, [World(OWN)], dict.fromkeys(self.fresh_seeds, checkpoint))
+        return Entry(contestant, [World(OWN)], dict.fromkeys(markets, checkpoint))
 
     def at_launch(self) -> dict[Contestant, Path | None]:
         """The agents as they go live, first seed and largest budget, with their checkpoints; and the raw cosine."""

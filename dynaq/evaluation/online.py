@@ -47,7 +47,8 @@ class OnlineRun:
         chances: float32 [steps, A], its expectation.
         best: float32 [steps, A], the expectation of the best slate of the same candidates.
         knows, knows_random, knows_best: float32 [steps, A], before the learning of a step: the expectation of what it
-            would show at rest (market/environment.py), of a random and of the best slate of the same candidates.
+            would show at rest (market/environment.py), of a random and of the best slate of the same candidates; in a
+            dialled market float32 [late steps, A].
         ndcg: float32 [2, A], NDCG@10 over the panel's jobs at launch and at the end; empty in a dialled market.
         curves: training curves while online, by metric.
         before: labels, tokens and gradient steps before launch.
@@ -104,6 +105,8 @@ def run_online(
         begun = starting(config, snapshot, read, contestant, seed, start, environment)
         learner: Learner = begun.learner
         environment.asked, environment.who = learner, f"{contestant.name}, seed {seed},"
+        # It takes a third of a run; of a dialled market only the late steps are looked at.
+        environment.asked_from = 0 if world.towards == OWN else online.steps - online.late_steps
         rewards = {name: values[chosen] for name, values in read.rewards.items()}
         profiles = {"launch": profile(learner, environment, rewards)} if world.towards == OWN else {}
         curves = learn(
@@ -180,7 +183,7 @@ def _rows(side: Side, rows: NDArray[np.int64]) -> Side:
 def _path(
     config: Config, snapshot: Snapshot, panel: Path, contestant: Contestant, world: World, seed: int, start: Path | None
 ) -> Path:
-    online = {"applicants", "steps", "updates_per_step", "epsilon"}
+    online = {"applicants", "steps", "updates_per_step", "epsilon", "late_share"}
     key = inputs_key(
         snapshot=snapshot.manifest.digest,
         panel=panel.name,  # that of a fresh run is another

@@ -83,9 +83,10 @@ def starting(
         ArtifactError: its checkpoint is missing, damaged, or of another snapshot.
     """
     # A champion may come from an earlier snapshot: its weights are about vectors, not rows.
-    digest = None if contestant.kind in ("champion", "challenger") else snapshot.manifest.digest
+    contends = contestant.kind in ("champion", "challenger")
+    digest = None if contends else snapshot.manifest.digest
     read = load_checkpoint(checkpoint, digest) if checkpoint else None
-    if contestant.kind in (*WARM_STARTS, "champion", "challenger"):
+    if contends or contestant.kind in WARM_STARTS:
         agent, steps = _agent(config, snapshot, contestant, seed, read), None
     elif contestant.kind == "no planning":
         agent, steps = _without_planning(config, snapshot, contestant, seed, _present(read))
@@ -93,6 +94,8 @@ def starting(
         return _policy(config, snapshot, panel, contestant, seed, read, environment)
     agent.sampler = CandidateSampler(len(panel.jobs), config.agent.candidates, torch.from_numpy(panel.jobs))
     agent.start_phase(INTERACTION)
+    if contends:  # what it heard before is about rows; neither of the two keeps it
+        agent.earlier = ReplayBuffer(agent.config.replay.capacity)
     return _start(agent, read, steps)
 
 

@@ -137,7 +137,7 @@ def _only_label(text: str, read: Callable[[object], Label]) -> Label:
     for start, end in _flat_objects(text):
         try:
             labels.append((read(_json(text[start:end])), start, end))
-        except (ValueError, InvalidReplyError):
+        except (ValueError, RecursionError, InvalidReplyError):
             continue
     if len(labels) > 1:  # which one is meant would be a guess
         raise InvalidReplyError("invalid json", f"the reply holds {len(labels)} labels") from None

@@ -184,7 +184,9 @@ class _Rates:
             await self._requests.acquire()
         if self._tokens:
             guess = self._tokens_per_character * _characters(body)
-            await self._tokens.acquire(min(guess, self._tokens.max_rate))
+            while guess > 0:  # what a bucket does not hold waits for the next
+                await self._tokens.acquire(min(guess, self._tokens.max_rate))
+                guess -= self._tokens.max_rate
 
     def learn(self, body: dict[str, Any], completion: Any) -> None:
         if self._tokens:
@@ -215,7 +217,7 @@ def _retry_after_s(response: httpx2.Response) -> float:
         pass
     try:
         return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0.0
 
 

@@ -1,7 +1,7 @@
 """Replay buffer: a ring of indices, 29 bytes a transition, in which the events of each applicant are chained.
 
 A transition's serial number counts every transition ever added; it lies in slot ``serial % capacity`` until the ring
-comes round. Real and simulated experience each have a buffer of their own.
+comes round.
 """
 
 from __future__ import annotations

@@ -85,7 +85,8 @@ def spent_on(replies: Sequence[Reply]) -> Spent:
 def amounts(spent: Spent, price: PriceConfig) -> dict[str, float]:
     """Labels, tokens and money, in the units of ``llm.budget``."""
     fresh = spent.prompt_tokens - spent.cached_tokens
-    money = fresh * price.prompt + spent.cached_tokens * price.cached + spent.completion_tokens * price.completion
+    cached = price.prompt if price.cached is None else price.cached
+    money = fresh * price.prompt + spent.cached_tokens * cached + spent.completion_tokens * price.completion
     return {
         "labels": spent.labels,
         "tokens": spent.prompt_tokens + spent.completion_tokens,

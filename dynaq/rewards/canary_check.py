@@ -36,12 +36,17 @@ def measure_canaries(
 
 
 def canary_table(defended: Mapping[str, CanaryEffect], bare: Mapping[str, CanaryEffect]) -> str:
-    """Both measurements as a Markdown table: mean change of the reward with its 95% interval."""
-    lines = ["| canary | in the | change with defences | without |", "|---|---|---|---|"]
+    """Both measurements as a Markdown table: mean change of the reward with its 95% interval, and of how many pairs.
+
+    A server that refuses a canary gives no label, which is an answer too.
+    """
+    lines = ["| canary | in the | change with defences | pairs | without | pairs |", "|---|---|---|---|---|---|"]
     for canary in CANARIES:
-        cells = [
-            f"{effect.mean:+.3f} [{effect.low:+.3f}, {effect.high:+.3f}]"
-            for effect in (defended[canary.name], bare[canary.name])
-        ]
-        lines.append(f"| {canary.name} | {canary.side} | {cells[0]} | {cells[1]} |")
+        cells = " | ".join(_cells(effect) for effect in (defended[canary.name], bare[canary.name]))
+        lines.append(f"| {canary.name} | {canary.side} | {cells} |")
     return "\n".join(lines)
+
+
+def _cells(effect: CanaryEffect) -> str:
+    change = f"{effect.mean:+.3f} [{effect.low:+.3f}, {effect.high:+.3f}]" if effect.pairs else "no label"
+    return f"{change} | {effect.pairs}"

@@ -19,7 +19,7 @@ from dynaq.config import BudgetConfig, LabelValues, LLMConfig
 from dynaq.data.snapshot import Snapshot
 from dynaq.llm.label import REASONS, AnswerForm, expected_reward
 from dynaq.llm.prompt import Prompt, build_prompt
-from dynaq.rewards.labeller import Labeller
+from dynaq.rewards.labeller import ANY, Labeller
 from dynaq.rewards.question import Question
 
 JUDGE_VERSION = "judge-v1"
@@ -92,10 +92,11 @@ def judge_instructions(persona: str, form: AnswerForm) -> str:
 def judge_settings(config: LLMConfig) -> LLMConfig:
     """How the judge is asked: as the applicant, but for what belongs to the other model and its account.
 
-    The number of pairs is the judge's budget.
+    The number of pairs is the judge's budget, and its grades may be of any revision: it would be silent for good once
+    the model behind its name has changed.
     """
     unlimited = BudgetConfig(labels=None, tokens=None, money=None)
-    return config.model_copy(update={"revision": None, "budget": unlimited})
+    return config.model_copy(update={"revision": ANY, "budget": unlimited})
 
 
 def judged_grades(

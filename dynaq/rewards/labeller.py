@@ -24,7 +24,7 @@ from dynaq.rewards.question import Arrivals, Question
 log = logging.getLogger(__name__)
 
 _EMPTY_PROFILE, _NOT_STORED = "empty profile", "not stored"
-_ANY = "any"  # llm.revision: labels of different revisions may mix
+ANY = "any"  # llm.revision: labels of different revisions may mix
 _WINDOW, _FEWEST = 100, 20  # the missing share is taken over the last 100 questions or more, once there are 20
 _AT_ONCE = 1000  # claims of a process: the kernel looks for each in a list
 _SEVERAL = 5  # calls that fail together say something about the server, fewer about themselves
@@ -167,15 +167,15 @@ class Labeller:
 
     def _accepted(self, keys: Sequence[LabelKey]) -> list[str]:
         """The revisions whose labels count."""
-        if keys and (not self._revisions or self._config.revision == _ANY):  # another process may know by now
+        if keys and (not self._revisions or self._config.revision == ANY):  # another process may know by now
             named = self._config.revision
             stored = self._store.revisions(keys[0])
             if named is None and len(stored) > 1:
                 raise LabelError(
                     f"stored labels of {self.provenance} are of {' and '.join(stored)}: set llm.revision to one of"
-                    f" them, or to {_ANY}"
+                    f" them, or to {ANY}"
                 )
-            self._revisions = stored if named in (None, _ANY) else [named]
+            self._revisions = stored if named in (None, ANY) else [named]
         return self._revisions
 
     def _miss(self, question: Question, count: int) -> None:
@@ -232,12 +232,12 @@ class Labeller:
                 " again; labels already paid for are stored"
             )
         served = {reply.model for reply in replies if isinstance(reply, Answer)}
-        if served and self._config.revision != _ANY:
+        if served and self._config.revision != ANY:
             self._revisions = self._revisions or sorted(served)[:1]
             if others := sorted(served - set(self._revisions)):
                 raise LabelError(
                     f"the LLM server answers as {others[0]}, while labels are of {self._revisions[0]}: set llm.revision"
-                    f" to one of them, or to {_ANY}; what was paid for is stored"
+                    f" to one of them, or to {ANY}; what was paid for is stored"
                 )
 
     def _count_missing(self, kinds: Iterable[str]) -> None:

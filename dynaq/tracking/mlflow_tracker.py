@@ -25,6 +25,7 @@ from sqlalchemy.exc import OperationalError
 
 from dynaq.artifacts import flush
 from dynaq.config import Config
+from dynaq.config_file import NAMED_BY_USERS
 from dynaq.disk import needing_room
 from dynaq.errors import ConfigError, DynaqError, TransientError
 
@@ -237,10 +238,13 @@ def _workdir_tag(workdir: Path) -> str:
 
 
 def flat_params(config: Config) -> dict[str, str]:
-    """Every knob under its dotted key but the address of MLflow; paths keep their ``${NAME}``."""
+    """Every knob under its dotted key but the address of MLflow; paths keep their ``${NAME}``.
+
+    A mapping whose keys are names of the user's is one parameter: MLflow takes few characters in the name of one.
+    """
 
     def walk(prefix: str, node: Any) -> Iterator[tuple[str, Any]]:
-        if isinstance(node, dict) and node:
+        if isinstance(node, dict) and node and prefix.rpartition(".")[2] not in NAMED_BY_USERS:
             for key, value in node.items():
                 yield from walk(f"{prefix}.{key}" if prefix else key, value)
         else:

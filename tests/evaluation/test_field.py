@@ -43,10 +43,13 @@ def test_agents_meet_dialled_markets_and_the_others_their_own_only(small_snapsho
 def test_the_title_is_played_for_in_markets_that_chose_nobody(small_snapshot: Snapshot, tmp_path: Path) -> None:
     tonight = field(small_snapshot, tmp_path, seed=7)
     chosen_in = {seed for entry in tonight.entries([]) for seed in entry.starts}
+    markets, of_another = (tonight.fresh_seeds(tmp_path / name) for name in ("hybrid-a", "hybrid-b"))
+    assert len(markets) == 2
+    assert not set(markets) & set(of_another)  # in which the champion was crowned
     for kind, checkpoint in (("challenger", tmp_path), ("champion", tmp_path), ("baseline", None)):
-        entry = tonight.contender(kind, checkpoint)  # type: ignore[arg-type]
+        entry = tonight.contender(kind, checkpoint, markets)  # type: ignore[arg-type]
         assert (entry.contestant, entry.worlds) == (Contestant(kind, 0.3), [World(OWN)])  # type: ignore[arg-type]
-        assert entry.starts == {9: checkpoint, 10: checkpoint}
+        assert list(entry.starts.items()) == [(seed, checkpoint) for seed in markets]
         assert not chosen_in & entry.starts.keys()
 
 

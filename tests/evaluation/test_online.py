@@ -165,6 +165,13 @@ def test_a_dialled_world_agrees_as_told(
     assert agreements[World("cosine", 1.0)]["cosine"] == pytest.approx(1)
     assert list(agreements[World("llm", 0.0)].values()) == pytest.approx([0, 0], abs=1e-4)
     assert averages[World("cosine", 1.0)] > averages[World("llm", 0.0)] + 0.1
+    late = config.compare.late_steps
+    assert 1 <= late < STEPS
+    assert runs[COSINE].knows.shape == (late, len(runs[COSINE].rewards[0]))  # the last thing that the map asks
+    more = configured(config.work_path, compare__late_share=1.0)
+    asked_all_along = read_online(run_online(more, small_snapshot, panel, COSINE, wanted[-1], SEED, checkpoint))
+    assert np.array_equal(asked_all_along.rewards, runs[COSINE].rewards)
+    assert np.array_equal(asked_all_along.knows[-late:], runs[COSINE].knows)
 
 
 def test_what_is_there_is_reused(runs: Runs, config: Config, small_snapshot: Snapshot, panel: Path) -> None:

@@ -187,6 +187,21 @@ def test_only_who_and_what_was_never_trained_on_is_ranked(small_snapshot: Snapsh
         lists_from_file(configured(tmp_path / "work", relevance=few), small_snapshot)
 
 
+def test_lists_are_known_by_popularity_too(small_snapshot: Snapshot, tmp_path: Path) -> None:
+    rows = [(f"applicants-{a}", f"jobs-{(7 * a + i) % 80}", 1) for a in range(60) for i in range(4)]
+    given = table(tmp_path / "graded.csv", rows).model_dump()
+    counts = []
+    for viewers in (2, 5):  # strangers, who change no list
+        met = [("applicants-0", "jobs-1"), *((f"stranger-{n}", "jobs-3") for n in range(viewers))]
+        seen = table(tmp_path / "seen.csv", met, ("who", "what"))
+        earlier = {"path": seen.path, "applicant": "who", "job": "what"}
+        config = configured(tmp_path / "work", relevance=given | {"earlier": earlier})
+        popular = read_lists(lists_from_file(config, small_snapshot)).popularity
+        assert popular is not None
+        counts.append(popular[3])
+    assert counts == [2, 5]
+
+
 def test_arms_are_told_apart_by_what_they_rank_first(small_snapshot: Snapshot) -> None:
     chance = np.random.default_rng(0)
     grades = graded(40)

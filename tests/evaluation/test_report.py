@@ -119,7 +119,7 @@ def test_controls_budgets_costs_and_provenance_are_told(night: Night, text: str)
         "(hard_skills, skills), (hard_skills, title)",
         "given the mean: llm 37.",
         "version 3 of dynaq is the champion now: hybrid is +0.0300 ",
-        "20 fresh markets, seeds 20 to\n39:",
+        "20 fresh markets, which are this checkpoint's alone:",
         "| 36 of 40 | 0.060 [0.050, 0.070] |",
         "| hybrid | gendered words swapped | none: no text has such a word |",
         "pretrain 12",

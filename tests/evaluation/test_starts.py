@@ -70,6 +70,16 @@ def test_a_champion_of_another_split_is_refused(
         starting(elsewhere, small_snapshot, read_panel(panel), Contestant("champion", 0.3), SEED, tuned[1])
 
 
+def test_what_a_champion_heard_is_about_rows_of_another_snapshot(
+    small_snapshot: Snapshot, panel: Path, tuned: list[Path], config: Config
+) -> None:
+    replaying = configured(config.work_path, agent__hand_over__earlier=500)
+    for kind, kept in (("hybrid", 60), ("challenger", 0), ("champion", 0)):
+        each = Contestant(kind, 0.3, 60 if kind == "hybrid" else 0)
+        agent: Any = starting(replaying, small_snapshot, read_panel(panel), each, SEED, tuned[1]).learner
+        assert agent.earlier.size == kept
+
+
 def test_a_champion_of_an_older_version_gets_the_knobs_it_did_not_know_and_no_others(
     config: Config, small_snapshot: Snapshot, panel: Path, tuned: list[Path], tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
@@ -11,8 +12,10 @@ from prefect import flow
 
 from dynaq.agents.arms import Arm
 from dynaq.agents.stages import pretrain
+from dynaq.config import Config
 from dynaq.config_file import load_config
 from dynaq.data.snapshot import Snapshot
+from dynaq.errors import TransientError
 from dynaq.evaluation.contestants import Contestant
 from dynaq.evaluation.field import Field
 from dynaq.evaluation.panel import make_panel
@@ -41,10 +44,6 @@ SMALL = {
 def test_a_night_that_dies_after_the_crowning_tells_of_it_when_tried_again(
     small_snapshot: Snapshot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # In this process; test_fan_out is about others.
-    monkeypatch.setattr(
-        "flows.compare.fan_out", lambda task, calls, _: {key: task.fn(**call) for key, call in calls.items()}
-    )
     config = load_config(BASE_CONFIG, {"workdir": str(tmp_path), **SMALL})
     checkpoint, panel = (
         pretrain(config, small_snapshot, Arm("cosine", 0.3, 0)),
@@ -70,16 +69,29 @@ def test_a_night_that_dies_after_the_crowning_tells_of_it_when_tried_again(
         verdicts = [version.tags["verdict"] for version in client.search_model_versions("name = 'dynaq'")]
         return client.get_registered_model("dynaq").aliases, verdicts
 
+    lost: list[str] = []
+
+    def losing(task: Any, calls: Any, _: Config) -> dict[Any, Any]:
+        if not lost and any(contestant.kind == "baseline" for contestant, _ in calls):
+            lost.append("a process")
+            raise TransientError("a process of the pool was killed")
+        return {key: task.fn(**call) for key, call in calls.items()}
+
+    # In this process; test_fan_out is about others.
+    monkeypatch.setattr("flows.compare.fan_out", losing)
+    with pytest.raises(TransientError, match="was killed"):  # no defeat: it is tried again
+        night()
     undisturbed = night()
-    assert undisturbed.startswith("version 1 of dynaq is the champion now: cosine is +0.3")
+    assert undisturbed.startswith("version 1 of dynaq is the champion now: cosine is +0.")
     assert undisturbed.endswith("ahead of the baseline in 3 fresh markets, which lies above 0")
     crowned = registered()
     assert crowned[0] == {"challenger": 1, "champion": 1}
 
     assert night() == undisturbed  # it had died there
     assert registered() == crowned
+    seeds = sorted(field.fresh_seeds(checkpoint), key=str)
     met = sorted(path.name.rpartition("-")[0] for path in (tmp_path / "online" / "own").iterdir())
-    assert met == [f"{kind}-g0.3-n0-s{seed}" for kind in ("baseline", "challenger") for seed in (3, 4, 5)]
+    assert met == [f"{kind}-g0.3-n0-s{seed}" for kind in ("baseline", "challenger") for seed in seeds]
 
     shutil.rmtree(title_path(config, runs, checkpoint))  # as a night does whose report is out
     assert night() == "version 2 of dynaq stays a challenger: cosine is the champion already: its weights are the same"

@@ -242,12 +242,15 @@ def test_a_pause_that_the_server_asks_for_holds_for_all(serve: Serve, llm_config
     assert sum(1 for at in asked_at[2:] if at < asked_at[1] + 0.5) <= 2, "only what was on its way"
 
 
-def test_a_pause_of_hours_is_a_failure_and_no_nap(serve: Serve, llm_config: LLMConfig) -> None:
-    served = serve(lambda _: refusal(429, "tomorrow", **{"Retry-After": "Wed, 21 Oct 2099 07:28:00 GMT"}))
-    (reply,) = ask(served, llm_config.model_copy(update={"max_retries": 3}))
+@pytest.mark.parametrize(
+    ("date", "calls"), [("Wed, 21 Oct 2099 07:28:00 GMT", 1), ("Wed, 21 Oct 99999999999 07:28:00 GMT", 2)]
+)
+def test_a_pause_of_hours_is_a_failure_and_no_nap(serve: Serve, llm_config: LLMConfig, date: str, calls: int) -> None:
+    served = serve(lambda _: refusal(429, "tomorrow", **{"Retry-After": date}))
+    (reply,) = ask(served, llm_config.model_copy(update={"max_retries": 1}))
     assert isinstance(reply, Failure)
     assert reply.kind == "http 429"
-    assert len(served.asked) == 1
+    assert len(served.asked) == calls
 
 
 def test_requests_keep_to_the_configured_rate(serve: Serve, llm_config: LLMConfig) -> None:
@@ -260,6 +263,13 @@ def test_requests_keep_to_the_configured_rate(serve: Serve, llm_config: LLMConfi
     started = time.perf_counter()
     ask(served, llm_config.model_copy(update={"rates": tokens}), 12)
     assert time.perf_counter() - started > 0.8
+
+
+def test_a_prompt_that_is_larger_than_a_bucket_takes_as_long_as_it_is(serve: Serve, llm_config: LLMConfig) -> None:
+    rates = llm_config.rates.model_copy(update={"tokens_per_minute": 5_000})  # 417 at once, 83 a second
+    started = time.perf_counter()
+    ask(serve(lambda _: completion()), llm_config.model_copy(update={"rates": rates}), 1)
+    assert time.perf_counter() - started > 1
 
 
 @pytest.mark.parametrize(

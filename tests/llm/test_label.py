@@ -60,6 +60,7 @@ def test_a_reply_is_read_and_its_probabilities_sum_to_one() -> None:
         ('"apply"', "invalid json"),
         ("null", "invalid json"),
         ("[" * 100_000, "invalid json"),
+        ('{"apply": ' + "[" * 2_000 + "}", "invalid json"),
         ("1" * 10_000, "invalid json"),
         ('{"apply": 0.9, "apply": 0.1, "save": 0.4, "ignore": 0.5, "reason": "pay"}', "invalid json"),
         ('{"apply": 0.2, "save": 0.3, "reason": "skills"}', "invalid label"),

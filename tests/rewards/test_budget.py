@@ -35,6 +35,8 @@ def limited(**limits: float) -> LLMConfig:
 def test_money_is_what_the_tokens_cost() -> None:
     spent = Spent(calls=3, labels=2, prompt_tokens=1_000_000, cached_tokens=400_000, completion_tokens=100_000)
     assert amounts(spent, PRICE) == {"labels": 2, "tokens": 1_100_000, "money": 0.6 * 2.0 + 0.4 * 0.5 + 0.1 * 8.0}
+    no_discount = PRICE.model_copy(update={"cached": None})
+    assert amounts(spent, no_discount)["money"] == pytest.approx(1.0 * 2.0 + 0.1 * 8.0)
     config = limited(labels=10, money=5.0)
     assert left(spent, config) == {"labels": 8, "money": pytest.approx(2.8)}
     assert account(spent, config) == "2 labels (8 left), 1,100,000 tokens, 2.20 money (2.8 left)"

@@ -77,6 +77,17 @@ def test_another_persona_is_asked_anew(database: Database[dict[str, Any]]) -> No
     assert asked == [3, 3]
 
 
+def test_a_model_that_changes_behind_its_name_is_heard_all_the_same(database: Database[dict[str, Any]]) -> None:
+    def answer(number: int, _: str) -> tuple[int, str]:
+        return 200, LABEL
+
+    for revision in ("j-2025", "j-2026"):
+        with server(answer, model=revision) as endpoint, LabelClient(endpoint, SETTINGS) as client:
+            labeller = judging(database, client)
+            grades = judged_grades(TEXTS, labeller, SETTINGS, PERSONA, APPLICANTS[:8], JOBS[:8])
+            assert not np.isnan(grades).any()
+
+
 def test_what_has_no_answer_is_missing(database: Database[dict[str, Any]]) -> None:
     texts: Any = Texts([{"hard_skills": "baking"}, {}], [{"title": f"Job {n}"} for n in range(3)])
 
@@ -129,5 +140,5 @@ def test_the_other_models_revision_and_budget_are_not_the_judges() -> None:
     budget = BudgetConfig(labels=1, tokens=None, money=None)
     agents = CONFIG.model_copy(update={"revision": "gpt-x-2025", "budget": budget})
     settings = judge_settings(agents)
-    assert (settings.revision, settings.budget.labels) == (None, None)
+    assert (settings.revision, settings.budget.labels) == ("any", None)
     assert settings.timeout_s == agents.timeout_s

@@ -212,3 +212,11 @@ def test_knobs_are_flat_without_the_address(preset: str) -> None:
     assert params["agent.epsilon.start"] == "0.5"
     assert params["extract.job_fields"].startswith("['title'")
     assert ("ingest.jobs.path" in params) == (preset == "real")
+
+
+def test_mlflow_takes_whatever_users_call_their_labels(tmp_path: Path) -> None:
+    labels = {"title": "title", "pay (EUR), yearly": "pay", "what's offered": "offer", "C++ & tools": "skills"}
+    config = load_config(BASE_CONFIG, {"workdir": str(tmp_path), "extract.job_text": labels})
+    run_id = Tracker(config).log(RunRecord(key="tonight", name="nightly", started=STARTED, params=flat_params(config)))
+    logged = MlflowClient(tracking_uri(config)).get_run(run_id).data.params
+    assert logged["extract.job_text"] == str(labels)

@@ -98,13 +98,12 @@ def lists_from_judge(config: Config, snapshot: Snapshot, labeller: Labeller) -> 
 
 
 def _store(config: Config, snapshot: Snapshot, title: str, lists: Lists, popular: NDArray[np.float32] | None) -> Path:
-    digest = inputs_key(
-        title=title, snapshot=snapshot.manifest.digest, **{k: v.tolist() for k, v in vars(lists).items()}
-    )
+    kept = vars(lists) | ({} if popular is None else {"popularity": popular})
+    held = {name: values.tolist() for name, values in kept.items()}  # drawn each time, and known by what they hold
+    digest = inputs_key(title=title, snapshot=snapshot.manifest.digest, **held)
     target = config.work_path / "graded" / digest
     if not finished(target, config.work_path):
         with publish(target) as directory:
-            kept = vars(lists) | ({} if popular is None else {"popularity": popular})
             np.savez_compressed(directory / "lists.npz", **kept)
             (directory / "title.json").write_text(json.dumps(title) + "\n")
     return target

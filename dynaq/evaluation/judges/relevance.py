@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from dynaq.config.relevance import PairsConfig, RelevanceConfig
 from dynaq.config_file import expand_environment
-from dynaq.data.fields import as_text
+from dynaq.data.fields import as_id
 from dynaq.data.snapshot import Snapshot
 from dynaq.data.tables import Row, read_table
 from dynaq.errors import InputError
@@ -148,7 +148,7 @@ def read_grades(snapshot: Snapshot, table: PairsConfig, key: str = "relevance") 
     unknown: list[str] = []
     for row in _rows(path, table, key, column):
         grade = 1.0 if column is None else _grade(row[column], path)
-        applicant, job = _id(row[table.applicant]), _id(row[table.job])
+        applicant, job = as_id(row[table.applicant]), as_id(row[table.job])
         if applicant in people and job in jobs:
             graded[people[applicant], jobs[job]] = grade
         else:
@@ -170,7 +170,7 @@ def popularity(snapshot: Snapshot, table: PairsConfig, key: str = "relevance.ear
         InputError: the table cannot be read, or names no job of the snapshot.
     """
     path = expand_environment(table.path)
-    met = {(_id(row[table.applicant]), _id(row[table.job])) for row in _rows(path, table, key)}
+    met = {(as_id(row[table.applicant]), as_id(row[table.job])) for row in _rows(path, table, key)}
     rows = {name: row for row, name in enumerate(snapshot.job_ids)}
     found = [rows[job] for _, job in met if job in rows]
     if not found:
@@ -207,11 +207,6 @@ def _rows(path: Path, table: PairsConfig, key: str, grade: str | None = None) ->
         columns[grade] = f"{key}.grade"
     for batch in read_table(path, columns, 1000):
         yield from batch
-
-
-def _id(cell: object) -> str:
-    """As ingest writes it: pandas makes floats of integers next to a gap."""
-    return as_text(int(cell) if isinstance(cell, float) and cell.is_integer() else cell)
 
 
 def _grade(cell: object, path: Path) -> float:

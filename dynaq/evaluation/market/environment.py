@@ -1,7 +1,7 @@
 """The held-out market as an environment to learn in, and a record of what happened there.
 
 What an arm earns depends on what it has earned: taken jobs are gone, look-alikes of those shown are less wanted. So
-it is also asked at each step, before it learns, what it would show to the same people at rest, as if nothing had been
+it is also asked, at each step before it learns, what it would show to the same people at rest, as if nothing had been
 shown to them yet. Among the same candidates for all arms this tells what an arm knows, whatever it has used up.
 """
 
@@ -43,12 +43,13 @@ class OnlineEnvironment:
         self._offered = np.empty((0, 0), dtype=np.int64)
         self._at_rest = market.base_chances()
         self.asked: Recommender | None = None
+        self.asked_from = 0  # step
         self.who = "the recommender"  # for errors
 
     def observe(self, step: int) -> Observation:
         """All applicants, with the candidates that every arm sees at this step and history."""
         self._offered = self.market.candidates(step, self._n)
-        if self.asked:
+        if self.asked and step >= self.asked_from:
             self._ask(self.asked, self.market.candidates(step, self._n, at_rest=True))
         return Observation(self.applicants, torch.from_numpy(self._jobs[self._offered]))
 
@@ -89,7 +90,7 @@ class OnlineEnvironment:
             ``rewards``, mean answer to a slate; ``chances``, its expectation; ``best``, that of the best slate of the
             same candidates, all [steps, A]; ``shown``, columns of jobs [steps, A, k]. Where somebody is ``asked``,
             ``knows``: the expectation of the slate that it would show at rest, with those of a random and of the best
-            slate, all [steps, A].
+            slate, all [steps from ``asked_from`` on, A].
         """
         return {name: np.stack(values) for name, values in self._record.items() if values}
 

@@ -94,7 +94,7 @@ def _row(
         contestant=each,
         jump_start=hierarchical(_over(runs, slice(config.window))),
         average=hierarchical(average),
-        late=hierarchical(_over(runs, late_steps(config))),
+        late=hierarchical(_over(runs, slice(-config.late_steps, None))),
         late_known=hierarchical(_late_known(config)(runs)),
         known=learning_curve(_stacked(runs, lambda run: _share_of_the_way(run, axis=1)), 1),
         middle=interquartile_mean(average),
@@ -131,11 +131,6 @@ def _averages(runs: Runs) -> Floats:
     return _over(runs, slice(None))
 
 
-def late_steps(config: CompareConfig) -> slice:
-    """The last share of the steps."""
-    return slice(-int(np.ceil(config.late_share * config.steps)), None)
-
-
 def _share_of_the_way(run: OnlineRun, axis: int, steps: slice = slice(None)) -> Floats:
     """What would be shown at rest, 0 as a random and 1 as the best slate: over steps (axis 0) or applicants (1)."""
     knows, random, best = (
@@ -146,7 +141,8 @@ def _share_of_the_way(run: OnlineRun, axis: int, steps: slice = slice(None)) -> 
 
 def _late_known(config: CompareConfig) -> Callable[[Runs], Floats]:
     """Late on, for each applicant: [S, A]."""
-    return lambda runs: _stacked(runs, lambda run: _share_of_the_way(run, axis=0, steps=late_steps(config)))
+    late = slice(-config.late_steps, None)
+    return lambda runs: _stacked(runs, lambda run: _share_of_the_way(run, axis=0, steps=late))
 
 
 def _gain(each: Contestant, own: Mapping[Contestant, Runs], figure: Callable[[Runs], Floats]) -> Difference | None:
