@@ -19,7 +19,7 @@ class QNetwork(PairNetwork):
         remembers = config.history
         super().__init__(space, config.hidden, config.dropout, config.features, remembers.width if remembers else 0)
         self.encoder = (
-            SASRec(space.actions.shape[1], remembers.width, remembers.blocks, remembers.heads, remembers.length, 0.0)
+            SASRec(space.actions.shape[1], remembers.width, remembers.blocks, remembers.heads, remembers.length)
             if remembers
             else None
         )

@@ -3,7 +3,7 @@
 Departures from the paper: an item is a linear projection of the job's vector, not a row of a table, so that jobs
 never shown before have an embedding; the answer is part of the item; positions count from the newest; blocks are
 pre-norm, and the scale after the last begins at zero; as only the state after the newest answer is asked for, the
-last block computes no other.
+last block computes no other; nothing is dropped out while training, whatever ``agent.dropout`` says of the network.
 """
 
 from __future__ import annotations
@@ -25,13 +25,12 @@ class SASRec(nn.Module):
         blocks: self-attention blocks.
         heads: attention heads, a divisor of the width.
         length: longest history it can read.
-        dropout: share dropped while training, of the items and in each block.
 
     Raises:
         InputError: heads do not divide the width.
     """
 
-    def __init__(self, job_width: int, width: int, blocks: int, heads: int, length: int, dropout: float) -> None:
+    def __init__(self, job_width: int, width: int, blocks: int, heads: int, length: int) -> None:
         super().__init__()
         if width % heads:
             raise InputError(f"SASRec has {heads} heads, which do not divide its width of {width}")
@@ -40,8 +39,7 @@ class SASRec(nn.Module):
         self.answer = nn.Linear(1, width, bias=False)
         self.position = nn.Embedding(length, width)
         nn.init.normal_(self.position.weight, std=0.02)
-        self.dropout = nn.Dropout(dropout)
-        self.blocks = nn.ModuleList(_Block(width, heads, dropout) for _ in range(blocks))
+        self.blocks = nn.ModuleList(_Block(width, heads) for _ in range(blocks))
         self.norm = nn.LayerNorm(width)
         # A new memory says nothing, and the network begins as the one without it: where history does not matter, its
         # initial noise would have to be unlearned first. The scale learns from the first update, the rest follows.
@@ -77,7 +75,7 @@ class SASRec(nn.Module):
         shown = history.shown
         answers = history.answers.where(shown, 0.0)[..., None]
         x = F.embedding(history.jobs.clamp(min=0), projected) + self.answer(answers)
-        x = self.dropout(x + self.position.weight[:length].flip(0))
+        x = x + self.position.weight[:length].flip(0)
         # Each place sees what was shown up to itself; a padded one sees itself, because nothing at all is NaN.
         visible = torch.ones(length, length, dtype=torch.bool).tril() & shown[:, None]
         hidden = ~(visible | torch.eye(length, dtype=torch.bool))
@@ -91,21 +89,20 @@ class SASRec(nn.Module):
 class _Block(nn.Module):
     """Pre-norm attention and a feed-forward layer, each with a residual connection."""
 
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
+    def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
         self.norm = nn.LayerNorm(width)
-        self.attention = nn.MultiheadAttention(width, heads, dropout, batch_first=True)
+        self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
         self.feed_forward = nn.Sequential(
-            nn.LayerNorm(width), nn.Linear(width, width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(width, width)
+            nn.LayerNorm(width), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width)
         )
-        self.dropout = nn.Dropout(dropout)
 
     def forward(self, asking: Tensor, x: Tensor, hidden: Tensor) -> Tensor:
         """Places that ask [B, Q, width], all places [B, L, width], bool [B, Q, L] -> [B, Q, width]."""
         every = self.norm(x)
         mask = hidden.repeat_interleave(self.heads, dim=0)
         heard, _ = self.attention(self.norm(asking), every, every, attn_mask=mask, need_weights=False)
-        asking = asking + self.dropout(heard)
-        out: Tensor = asking + self.dropout(self.feed_forward(asking))
+        asking = asking + heard
+        out: Tensor = asking + self.feed_forward(asking)
         return out

@@ -17,9 +17,9 @@ from dynaq.mdp.history import History
 ACTIONS = torch.randn(30, 12, generator=torch.Generator().manual_seed(0))
 
 
-def encoder(blocks: int = 2, length: int = 6, dropout: float = 0.0) -> SASRec:
+def encoder(blocks: int = 2, length: int = 6) -> SASRec:
     torch.manual_seed(1)
-    sasrec = SASRec(12, width=8, blocks=blocks, heads=2, length=length, dropout=dropout)
+    sasrec = SASRec(12, width=8, blocks=blocks, heads=2, length=length)
     nn.init.ones_(sasrec.norm.weight)  # a new one says nothing
     return sasrec
 
@@ -78,7 +78,7 @@ def test_projecting_once_gives_the_same() -> None:
 
 
 def test_a_new_memory_says_nothing_and_learns_to_speak() -> None:
-    sasrec = SASRec(12, width=8, blocks=1, heads=2, length=6, dropout=0.0)
+    sasrec = SASRec(12, width=8, blocks=1, heads=2, length=6)
     given = history([3, 7], [1.0, -0.1])
     assert torch.equal(sasrec(ACTIONS, given), torch.zeros(1, 8))
     optimizer = torch.optim.Adam(sasrec.parameters())
@@ -102,17 +102,9 @@ def test_gradients_reach_every_parameter_and_stay_finite_beside_padding() -> Non
     assert (sasrec.position.weight.grad.abs().sum(1) > 0).all()
 
 
-def test_dropout_is_for_training_only() -> None:
-    sasrec = encoder(dropout=0.5)
-    given = history([3, 7, 9], [1.0, 0.5, -0.1])
-    assert not torch.equal(sasrec(ACTIONS, given), sasrec(ACTIONS, given))
-    sasrec.eval()
-    assert torch.equal(sasrec(ACTIONS, given), sasrec(ACTIONS, given))
-
-
 def test_bad_input() -> None:
     with pytest.raises(InputError, match="3 heads, which do not divide its width of 8"):
-        SASRec(12, width=8, blocks=1, heads=3, length=4, dropout=0.0)
+        SASRec(12, width=8, blocks=1, heads=3, length=4)
     with pytest.raises(InputError, match="a history has 7 places, this SASRec reads 6 at most"):
         encoder()(ACTIONS, History.empty(1, 7))
 
@@ -129,7 +121,7 @@ class Predictor(nn.Module):
     def __init__(self, space: FeatureSpace, remembers: bool) -> None:
         super().__init__()
         self.space = space
-        self.memory = SASRec(D, width=16, blocks=1, heads=2, length=LENGTH, dropout=0.0) if remembers else None
+        self.memory = SASRec(D, width=16, blocks=1, heads=2, length=LENGTH) if remembers else None
         self.rest = nn.Sequential(nn.Linear(3 * D + 16 * remembers, 64), nn.ReLU(), nn.Linear(64, 1))
 
     def forward(self, applicants: Tensor, jobs: Tensor, before: History) -> Tensor:
