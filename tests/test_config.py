@@ -97,6 +97,7 @@ def test_a_written_configuration_is_read_as_it_was(preset: Path) -> None:
         ({"agent.target": "closed_form", "agent.applied_from": 0.5}, "target closed_form needs a static state"),
         ({"agent.history": {"length": 9, "width": 9, "blocks": 1, "heads": 2}}, "width is 9, which 2 heads do not"),
         ({"agent.hand_over.pilot": 500}, "agent.hand_over.pilot takes 500: that leaves less than one step of 25"),
+        ({"agent.hand_over.earlier": 9, "finetune.budgets": [50, 500]}, "which a budget of 50 leaves without a scale"),
         ({"agent.learning_rate": "1e-3"}, "agent.learning_rate is '1e-3': Input should be a valid number"),
         ({"compare.seeds": 1}, "compare.seeds is 1: Input should be greater than or equal to 2"),
         ({"compare.seeds": True}, "compare.seeds is True: Input should be a valid integer"),

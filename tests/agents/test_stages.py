@@ -109,7 +109,8 @@ def test_every_knob_of_training_is_in_the_name_of_its_result(small_snapshot: Sna
     assert len(knobs) > 18
     for knob, value in knobs:
         if knob not in ("agent.gamma", "agent.history"):
-            changed = small_config(tmp_path, **{knob: other(value)})
+            heard_out = {"finetune.budgets": [150]} if knob == "agent.hand_over.earlier" else {}
+            changed = small_config(tmp_path, **{knob: other(value)}, **heard_out)
             assert stages.pretrained_path(changed, small_snapshot, COSINE) != before, knob
     assert stages.pretrained_path(small_config(tmp_path, fresh="again"), small_snapshot, COSINE) != before
     remembering = {"agent.history": {"length": 4, "width": 8, "blocks": 1, "heads": 2}}
