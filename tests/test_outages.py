@@ -20,7 +20,7 @@ import pytest
 from dynaq.config import Config
 from dynaq.config_file import load_config
 from dynaq.data.connection import open_database
-from dynaq.data.ledger import Ledger
+from dynaq.data.ledger import Ledger, Spent
 from dynaq.data.vectors import encode_vector
 from dynaq.errors import TransientError
 from dynaq.llm.client import LabelClient
@@ -126,6 +126,14 @@ def labels_had(config: Config, url: str, patience_s: float = 0.0) -> int:
     ):
         labels = open_labeller(database, client, patient, config.work_path / "journal")(questions(QUESTIONS))
     return sum(label is not None for label in labels)
+
+
+def test_an_account_is_on_disk_when_it_is_written(mongod: Mongod) -> None:
+    ledger = Ledger(mongod.client["accounts"]["llm_spending"], "test")
+    for group in range(3):
+        total = ledger.add(Spent(calls=1, labels=1), str(group))
+        mongod.restart()
+        assert ledger.total() == total == Spent(calls=group + 1, labels=group + 1)
 
 
 @pytest.mark.parametrize("fault", FAULTS)

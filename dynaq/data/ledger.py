@@ -8,9 +8,8 @@ from typing import Any
 
 from pymongo import ReturnDocument
 from pymongo.collection import Collection
-from pymongo.write_concern import WriteConcern
 
-from dynaq.data.connection import mongo_errors
+from dynaq.data.connection import durable, mongo_errors
 
 
 @dataclass(frozen=True)
@@ -38,14 +37,14 @@ _REMEMBERED = 200  # groups; one that is entered again has been so within far fe
 class Ledger:
     """An account of calls that were answered, shared by processes and by those that go on where they stopped.
 
-    It is written without waiting for the disk; the labels that are stored next wait for both. What a provider bills
-    for a call whose answer never came is in no account.
+    It is on disk when ``add`` returns: the driver repeats the write of labels that comes next where MongoDB was killed
+    in between, and what lay in the memory of the one before would be gone. What a provider bills for a call whose
+    answer never came is in no account.
     """
 
     def __init__(self, collection: Collection[dict[str, Any]], account: str) -> None:
         """Open the account of that name, new or not."""
-        # Said, because MongoDB 5 and later wait for a majority where nothing is said.
-        self._collection = collection.with_options(write_concern=WriteConcern(w=1, j=False))
+        self._collection = durable(collection)
         self.account = account
 
     def of(self, account: str) -> Ledger:
