@@ -83,7 +83,7 @@ def test_a_night_that_dies_after_the_crowning_tells_of_it_when_tried_again(
     with pytest.raises(TransientError, match="was killed"):  # no defeat: it is tried again
         night()
     undisturbed = night()
-    assert undisturbed.startswith("version 1 of dynaq is the champion now: cosine is +0.")
+    assert undisturbed.startswith("version 1 of dynaq is the champion now: cosine is +0.2")
     assert undisturbed.endswith("ahead of the baseline in 8 fresh markets, which lies above 0")
     crowned = registered()
     assert crowned[0] == {"challenger": 1, "champion": 1}

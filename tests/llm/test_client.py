@@ -243,11 +243,11 @@ def test_a_pause_that_the_server_asks_for_holds_for_all(serve: Serve, llm_config
 
 
 @pytest.mark.parametrize(
-    ("date", "calls"), [("Wed, 21 Oct 2099 07:28:00 GMT", 1), ("Wed, 21 Oct 99999999999 07:28:00 GMT", 2)]
+    ("date", "calls"), [("Wed, 21 Oct 2099 07:28:00 GMT", 1), ("Wed, 21 Oct 99999999999 07:28:00 GMT", 4)]
 )
 def test_a_pause_of_hours_is_a_failure_and_no_nap(serve: Serve, llm_config: LLMConfig, date: str, calls: int) -> None:
     served = serve(lambda _: refusal(429, "tomorrow", **{"Retry-After": date}))
-    (reply,) = ask(served, llm_config.model_copy(update={"max_retries": 1}))
+    (reply,) = ask(served, llm_config.model_copy(update={"max_retries": 3}))
     assert isinstance(reply, Failure)
     assert reply.kind == "http 429"
     assert len(served.asked) == calls
