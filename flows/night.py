@@ -99,7 +99,7 @@ def find_snapshot(config: Config, given: Path | None) -> Path:
         ArtifactError: there is none, it is damaged, or it was extracted with another configuration.
     """
     path = given or latest_snapshot(config.work_path / "snapshots")
-    check_matches(open_snapshot(path).manifest, config.mongo, config.extract)
+    check_matches(open_snapshot(path, verify=True).manifest, config.mongo, config.extract)
     mark_used(path)
     return path
 

@@ -163,7 +163,7 @@ def record_experience(checkpoint: Path, snapshot: Snapshot, store: ExperienceSto
 
 def progress_of(config: Config, target: Path) -> Progress:
     """Where a stage saves itself on the way to a result."""
-    return Progress(target.with_name(target.name + ".progress"), config.work_path)
+    return Progress(target.with_name(target.name + ".progress"), config.work_path, config.save_every_s)
 
 
 def pretrained_path(config: Config, snapshot: Snapshot, arm: Arm) -> Path:

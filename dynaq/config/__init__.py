@@ -43,7 +43,7 @@ from dynaq.config.llm import (
 )
 from dynaq.config.night import NightConfig
 from dynaq.config.relevance import JudgeConfig, PairsConfig, RelevanceConfig
-from dynaq.config.section import Count, Name, Section, Seed
+from dynaq.config.section import Count, Name, Positive, Section, Seed
 from dynaq.config.stages import (
     AskConfig,
     CompareConfig,
@@ -117,6 +117,7 @@ class Config(Section):
     relevance: RelevanceConfig | None
     judge: JudgeConfig | None
     processes: Count
+    save_every_s: Positive
     dask: Annotated[str, Field(pattern=r"^(local|(tcp|tls)://\S+)$")] | None
     retention: RetentionConfig
     tracking: TrackingConfig

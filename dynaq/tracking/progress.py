@@ -18,7 +18,6 @@ from dynaq.artifacts import set_aside
 log = logging.getLogger(__name__)
 
 _DIGEST = 32  # bytes
-_EVERY_S = 20.0  # what a killed process loses at most; a save takes some hundredths of a second
 
 
 class Progress:
@@ -27,17 +26,19 @@ class Progress:
     Args:
         path: where; its directory is made.
         workdir: a damaged file is set aside under it.
+        every_s: seconds between saves: what a killed process loses at most.
     """
 
-    def __init__(self, path: Path, workdir: Path) -> None:
+    def __init__(self, path: Path, workdir: Path, every_s: float) -> None:
         self._path = path
         self._workdir = workdir
+        self._every_s = every_s
         self._last = time.monotonic()
 
     @property
     def due(self) -> bool:
         """Whether the last save, or the start, is long enough ago."""
-        return time.monotonic() - self._last >= _EVERY_S
+        return time.monotonic() - self._last >= self._every_s
 
     def save(self, tensors: dict[str, Tensor]) -> None:
         """Replace what was saved; a process killed meanwhile, or a full disk, leaves the old file."""

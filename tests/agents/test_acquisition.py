@@ -319,9 +319,8 @@ class Dying(TrainingEnvironment):
 
 @pytest.mark.parametrize(("strategy", "changes"), [*((name, {}) for name in ACTIVE), ("mixed", {"history": HISTORY})])
 def test_interrupted_anywhere_it_asks_as_if_nothing_had_been(
-    strategy: str, changes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    strategy: str, changes: dict[str, Any], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("dynaq.tracking.progress._EVERY_S", 0.0)
     earlier = {name: tensor.clone() for name, tensor in learned(experienced(**changes)).items()}
 
     def run(dies_at: int, progress: Progress | None) -> DynaQ:
@@ -343,5 +342,5 @@ def test_interrupted_anywhere_it_asks_as_if_nothing_had_been(
     assert_same(run(-1, None), whole)
     for step in (1, 3, 5):
         with pytest.raises(KeyboardInterrupt):
-            run(step, Progress(tmp_path / "run.progress", tmp_path))
-    assert_same(run(-1, Progress(tmp_path / "run.progress", tmp_path)), whole)
+            run(step, Progress(tmp_path / "run.progress", tmp_path, 0.0))
+    assert_same(run(-1, Progress(tmp_path / "run.progress", tmp_path, 0.0)), whole)

@@ -35,15 +35,14 @@ from dynaq.data.snapshot import open_snapshot
 from dynaq.llm.client import LabelClient
 from dynaq.llm.endpoint import Endpoint
 from dynaq.rewards.llm_feedback import LLMFeedback
-from dynaq.tracking import progress
 from tests.agents.test_finetune_killed import A_STEP, BUDGETS
 from tests.paths import BASE_CONFIG
 from tests.rewards.given import open_labeller
 
-progress._EVERY_S = 0.0
 mongo, mongo_workdir, snapshot, workdir, url = sys.argv[1:]
 small = {"agent.hidden": [32], "agent.dropout": 0.1, "agent.batch_size": 16, "finetune.budgets": BUDGETS}
-small |= {"finetune.applicants_per_step": A_STEP, "llm.concurrency": 4, "llm.max_retries": 0, "workdir": workdir}
+small |= {"finetune.applicants_per_step": A_STEP, "llm.concurrency": 4, "llm.max_retries": 0}
+small |= {"workdir": workdir, "save_every_s": 1e-9}
 config, snapshot, asked = load_config(BASE_CONFIG, small), open_snapshot(Path(snapshot)), 0
 named = MongoConfig.model_validate_json(mongo)
 with (

@@ -99,10 +99,7 @@ def assert_same(agent: DynaQ, other: DynaQ) -> None:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_interrupted_anywhere_it_ends_as_if_nothing_had_been(
-    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("dynaq.tracking.progress._EVERY_S", 0.0)
+def test_interrupted_anywhere_it_ends_as_if_nothing_had_been(case: str, tmp_path: Path) -> None:
     earlier = warm_start(case) if case in CHANGED_HANDS else {}
     whole = started(case, earlier)
     curves = run(whole, market(whole, rewards(bool(earlier))))
@@ -114,11 +111,11 @@ def test_interrupted_anywhere_it_ends_as_if_nothing_had_been(
         world = market(dying, rewards(bool(earlier)))
         world.dies_at = step
         with pytest.raises(KeyboardInterrupt):
-            run(dying, world, Progress(file, tmp_path))
+            run(dying, world, Progress(file, tmp_path, 0.0))
         assert file.exists() == (step > 0)
         torch.rand(step)  # another process has another past
     last = started(case, earlier)
-    resumed = run(last, market(last, rewards(bool(earlier))), Progress(file, tmp_path))
+    resumed = run(last, market(last, rewards(bool(earlier))), Progress(file, tmp_path, 0.0))
     assert_same(last, whole)
     for name, values in curves.values.items():
         assert np.array_equal(resumed.values[name], values, equal_nan=True), name
@@ -129,7 +126,7 @@ def test_damaged_progress_begins_anew_and_says_so(tmp_path: Path, caplog: pytest
     whole, again = (started("plain", {}) for _ in range(2))
     curves = run(whole, market(whole, rewards(False)))
     with caplog.at_level(logging.WARNING):
-        resumed = run(again, market(again, rewards(False)), Progress(tmp_path / "run.progress", tmp_path))
+        resumed = run(again, market(again, rewards(False)), Progress(tmp_path / "run.progress", tmp_path, 0.0))
     assert "run.progress is damaged" in caplog.text
     assert_same(again, whole)
     assert np.array_equal(resumed.values["q_loss"], curves.values["q_loss"], equal_nan=True)

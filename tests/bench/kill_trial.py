@@ -7,7 +7,8 @@ flows nightly` starts, MongoDB is the embedded one; the LLM server is a stand-in
 a second. A night that ended with an error is started again, as a scheduler would. What is compared: every number of
 the report, the weights of every checkpoint and of the champion, every label, every experience; and labels paid with
 labels stored. A label that was served and is on no account was on its way when its process, or the server, was killed:
-it is lost, asked again and paid again, at most ``llm.concurrency`` of them a process and kill.
+it is lost, asked again and paid again, at most ``llm.concurrency`` of them a process and kill. Stages under way save
+themselves twice a second here, so that kills meet what is half done; how many had done so is in the table.
 """
 
 from __future__ import annotations
@@ -47,10 +48,12 @@ SMALL = {  # of the demo: minutes, not tens of them
     "agent.hand_over.pilot": 16,
     "agent.hidden": [32],
     "agent.batch_size": 32,
-    "compare.seeds": 3,
-    "compare.steps": 15,
-    "compare.applicants": 20,
-    "compare.dial": {"levels": [], "rewards": ["cosine"]},
+    "compare.seeds": 4,
+    "compare.steps": 6,
+    "compare.window": 3,
+    "compare.applicants": 30,
+    "compare.dial": {"levels": [0.5], "rewards": ["cosine"]},
+    "save_every_s": 0.5,
 }
 TRIES = 5  # nights until one that does not finish is given up
 SERVED_MS = 20  # by the LLM server, a label: in between, calls are in flight
@@ -160,6 +163,10 @@ class Night:
                 return pid
         return None
 
+    def half_done(self) -> int:
+        """Stages that have saved themselves and are not done."""
+        return len(list(self.workdir.rglob("*.progress")))
+
     def outcome(self) -> Outcome:
         settings = load_config(self.config, self.overrides | {"workdir": str(self.workdir)})
         reports = sorted(self.workdir.glob("reports/*/figures.json"))
@@ -198,17 +205,21 @@ def stored(config: Config) -> tuple[dict[str, tuple[float, float, float]], set[t
         return labels, experiences, sum(each.get("labels", 0) for each in database[names.spending].find())
 
 
-def strike(night: Night, llm: LLM, victim: str, after_s: float) -> float | None:
-    """Kill a victim after so many seconds, or when there is one then; returns when, None where the night was over."""
+def strike(night: Night, llm: LLM, victim: str, after_s: float) -> tuple[float, int] | None:
+    """Kill a victim after so many seconds, or when there is one then.
+
+    Returns:
+        When, and how many stages were half done and saved then; None where the night was over.
+    """
     begun = time.monotonic()
     while night.process.poll() is None:
         if time.monotonic() - begun >= after_s:
             if victim == "llm":
                 llm.kill_and_restart()
-                return time.monotonic() - begun
+                return time.monotonic() - begun, night.half_done()
             if pid := night.find(victim):
                 os.kill(pid, signal.SIGKILL)
-                return time.monotonic() - begun
+                return time.monotonic() - begun, night.half_done()
         time.sleep(0.02)
     return None
 
@@ -239,8 +250,8 @@ def main() -> None:
             f"undisturbed: {whole_s:.0f} s, {len(undisturbed.weights)} checkpoints, labels: {llm.served()} served,"
             f" {undisturbed.account} on the account, {len(undisturbed.labels)} stored;"
             f" {'a' if undisturbed.champion else 'no'} champion\n\n"
-            "| killed | at | done after | starts | against the undisturbed | labels served, on the account, stored |\n"
-            "|---|---|---|---|---|---|",
+            "| killed | at | half done | done after | starts | against it | labels served, on account, stored |\n"
+            "|---|---|---|---|---|---|---|",
             flush=True,
         )
         llm.stop()
@@ -249,10 +260,10 @@ def main() -> None:
         while number < options.kills:
             victim = VICTIMS[number % len(VICTIMS)]
             night, llm = begin(f"{number}-{victim}")
-            struck_s = strike(night, llm, victim, moments.uniform(0, whole_s))
+            hit = strike(night, llm, victim, moments.uniform(0, whole_s))
             struck = time.monotonic()
             finished = night.finish()
-            if struck_s is None:  # the night was quicker than the moment; another one then
+            if hit is None:  # the night was quicker than the moment; another one then
                 shutil.rmtree(night.workdir)
                 llm.stop()
                 continue
@@ -265,7 +276,10 @@ def main() -> None:
             lost += llm.served() - found.account if found else 0
             twice += abs(found.account - len(found.labels)) if found else 0
             words = "equal" if not other else f"differs in {', '.join(other)}: {night.workdir}"
-            print(f"| {victim} | {struck_s:.0f} s | {took_s:.0f} s | {night.starts} | {words} | {labels} |", flush=True)
+            print(
+                f"| {victim} | {hit[0]:.0f} s | {hit[1]} | {took_s:.0f} s | {night.starts} | {words} | {labels} |",
+                flush=True,
+            )
             llm.stop()
             if not other:
                 shutil.rmtree(night.workdir)

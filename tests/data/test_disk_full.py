@@ -89,7 +89,7 @@ def test_a_record_for_mlflow_is_whole_or_absent(tmp_path: Path) -> None:
 
 
 def test_work_under_way_goes_on_without_being_saved(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    progress = Progress(tmp_path / "run.progress", tmp_path)
+    progress = Progress(tmp_path / "run.progress", tmp_path, 20.0)
     progress.save({"step": torch.tensor(1)})
     with no_room(20_000):
         progress.save({"step": torch.ones(100_000)})

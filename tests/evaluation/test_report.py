@@ -178,15 +178,22 @@ def test_without_labels_that_can_be_trusted_there_is_no_llm(night: Night) -> Non
 
 def test_the_figures_are_numbers_only_and_the_same_again(night: Night, directory: Path) -> None:
     written = (directory / "figures.json").read_text()
-    assert written == figures_json(study(GAINS, levels=(0, 1)))
+    again = dataclasses.replace(night, study=study(GAINS, levels=(0, 1)))
+    assert written == figures_json(again)
     told = json.loads(written)
     assert told["rows"]["hybrid-g0.3-n5000"]["gain"]["difference"]["mean"] == 0.09
     assert told["map"]["cosine1-n0"]["lead"]["p_value"] == 1e-06
+    assert told["similarity"][0]["trained"] == 0.72
+    assert told["fairness"][0][:2] == ["hybrid", "a man's name, then a woman's"]
+    assert sorted(told["relevance"]) == sorted(night.relevance)
     assert list(told) == sorted(told)
-    other = figures_json(study({**GAINS, "cosine": 0.05 + 1e-15}, levels=(0, 1)))
-    assert other != written  # nothing is rounded
+    closer = dataclasses.replace(again, study=study({**GAINS, "cosine": 0.05 + 1e-15}, levels=(0, 1)))
+    assert figures_json(closer) != written  # nothing is rounded
     unknown = dataclasses.replace(night.study, rows=[dataclasses.replace(night.study.rows[0], diversity=float("nan"))])
-    assert json.loads(figures_json(unknown))["rows"]["baseline-g0.3-n0"]["diversity"] is None
+    assert (
+        json.loads(figures_json(dataclasses.replace(night, study=unknown)))["rows"]["baseline-g0.3-n0"]["diversity"]
+        is None
+    )
 
 
 LATE = "late on, in shares of the way from random to the best,"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +13,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from dynaq.data.manifest import vectors_file
+from dynaq.data.snapshot import Snapshot
 from dynaq.errors import ArtifactError, ConfigError, InputError, TransientError
 from flows.compare import compare
 from flows.extract import extract
+from flows.finetune import finetune
 from flows.ingest import ingest
 from flows.pretrain import pretrain
 from tests.paths import ROOT
@@ -65,6 +69,18 @@ def test_nothing_to_ingest() -> None:
 def test_no_snapshot_yet(flow: Any, tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="extract flow"):
         flow(CONFIG, {"workdir": str(tmp_path)})
+
+
+@pytest.mark.usefixtures("in_prefect")
+@pytest.mark.parametrize("flow", [pretrain, finetune, compare])
+def test_a_snapshot_with_another_content(flow: Any, small_snapshot: Snapshot, tmp_path: Path) -> None:
+    copied = shutil.copytree(small_snapshot.path, tmp_path / "snapshots" / "copied")
+    vectors = copied / vectors_file("jobs")
+    content = bytearray(vectors.read_bytes())
+    content[100] ^= 1  # one bit: the size is right, and so is every number's form
+    vectors.write_bytes(content)
+    with pytest.raises(ArtifactError, match=rf"{vectors} has another content than .*: run the extract flow"):
+        flow(CONFIG, {"workdir": str(tmp_path)}, copied)
 
 
 @pytest.mark.usefixtures("in_prefect")

@@ -73,7 +73,7 @@ def test_weights_that_are_a_pickle(tmp_path: Path, payload: Payload) -> None:
     (path / "manifest.json").write_text(manifest.model_copy(update={"weights": stamp}).model_dump_json())
     with pytest.raises(ArtifactError):
         load_checkpoint(path, None)
-    assert Progress(path / "weights.safetensors", tmp_path).load() is None
+    assert Progress(path / "weights.safetensors", tmp_path, 20.0).load() is None
     assert not payload.mark.exists()
 
 

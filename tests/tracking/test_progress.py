@@ -19,10 +19,10 @@ def file(tmp_path: Path) -> Path:
 def test_what_was_saved_comes_back(file: Path) -> None:
     rows = torch.arange(12.0).reshape(3, 4)
     tensors = {"view": rows[1], "same storage": rows, "turned": rows.T, "step": torch.tensor(7), "none": rows[:0]}
-    progress = Progress(file, file.parents[1])
+    progress = Progress(file, file.parents[1], 20.0)
     progress.save({"step": torch.tensor(1), "gone": rows})
     progress.save(tensors)
-    loaded = Progress(file, file.parents[1]).load()
+    loaded = Progress(file, file.parents[1], 20.0).load()
     assert loaded is not None
     assert loaded.keys() == tensors.keys()
     assert all(torch.equal(loaded[name], tensor) for name, tensor in tensors.items())
@@ -30,7 +30,7 @@ def test_what_was_saved_comes_back(file: Path) -> None:
 
 
 def test_forgotten_is_as_never_saved(file: Path) -> None:
-    progress = Progress(file, file.parents[1])
+    progress = Progress(file, file.parents[1], 20.0)
     assert progress.load() is None
     progress.forget()
     progress.save({"step": torch.tensor(1)})
@@ -41,7 +41,7 @@ def test_forgotten_is_as_never_saved(file: Path) -> None:
 def test_it_is_due_every_now_and_then(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([100.0, 119.9, 120.0, 120.0, 139.9])
     monkeypatch.setattr("dynaq.tracking.progress.time.monotonic", lambda: next(clock))
-    progress = Progress(file, file.parents[1])
+    progress = Progress(file, file.parents[1], 20.0)
     assert not progress.due
     assert progress.due
     progress.save({"step": torch.tensor(1)})
@@ -52,12 +52,12 @@ def test_it_is_due_every_now_and_then(file: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_damaged_file_is_set_aside_and_said_so(
     file: Path, damage: int | str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    Progress(file, file.parents[1]).save({"step": torch.tensor(1), "weights": torch.rand(50)})
+    Progress(file, file.parents[1], 20.0).save({"step": torch.tensor(1), "weights": torch.rand(50)})
     written = file.read_bytes()
     content = written[:damage] if isinstance(damage, int) else written[:-50] + b"?" + written[-49:]
     file.write_bytes(content)
     with caplog.at_level(logging.WARNING):
-        assert Progress(file, file.parents[1]).load() is None
+        assert Progress(file, file.parents[1], 20.0).load() is None
     assert "run.progress is damaged" in caplog.text
     (aside,) = (file.parents[1] / "damaged").iterdir()
     assert aside.name.startswith("run.progress-")
@@ -68,7 +68,7 @@ def test_a_damaged_file_is_set_aside_and_said_so(
 def test_a_save_that_fails_is_said_and_leaves_the_old_one(
     file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    progress = Progress(file, file.parents[1])
+    progress = Progress(file, file.parents[1], 20.0)
     progress.save({"step": torch.tensor(1)})
 
     def full(*_: object) -> None:

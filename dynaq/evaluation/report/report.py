@@ -29,7 +29,7 @@ def write_report(night: Night, directory: Path) -> Path:
     images = {name: (png(each.draw(LIGHT)), png(each.draw(DARK))) for name, each in drawn.items()}
     for name, (light, _) in images.items():
         (directory / name).write_bytes(light)
-    (directory / "figures.json").write_text(figures_json(night.study), encoding="utf-8")
+    (directory / "figures.json").write_text(figures_json(night), encoding="utf-8")
     (directory / "config.yaml").write_text(yaml.safe_dump(_repeatable(night.config), sort_keys=False))
     text = render_markdown(night, drawn)
     (directory / "report.md").write_text(text, encoding="utf-8")
