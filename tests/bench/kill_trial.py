@@ -48,7 +48,7 @@ SMALL = {  # of the demo: minutes, not tens of them
     "agent.hand_over.pilot": 16,
     "agent.hidden": [32],
     "agent.batch_size": 32,
-    "compare.seeds": 4,
+    "compare.seeds": 5,
     "compare.steps": 6,
     "compare.window": 3,
     "compare.applicants": 30,

@@ -1,7 +1,8 @@
-"""A night that dies between the crowning and its report, tried again: one champion, told as if nothing had happened."""
+"""The title match: who is better reigns; a night that dies after the crowning tells of it when tried again."""
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ from dynaq.config import Config
 from dynaq.config_file import load_config
 from dynaq.data.snapshot import Snapshot
 from dynaq.errors import TransientError
+from dynaq.evaluation.champion import Decision
 from dynaq.evaluation.contestants import Contestant
 from dynaq.evaluation.field import Field
 from dynaq.evaluation.panel import make_panel
-from dynaq.evaluation.title import read_title, title_path
+from dynaq.evaluation.title import Title, read_title, title_path
 from dynaq.tracking.mlflow_tracker import RunRecord
 from dynaq.tracking.spool import put
 from flows.compare import _carry_out, _title_match
@@ -98,6 +100,49 @@ def test_a_night_that_dies_after_the_crowning_tells_of_it_when_tried_again(
     assert night() == "version 2 of dynaq stays a challenger: cosine is the champion already: its weights are the same"
     assert registered()[0] == {"challenger": 2, "champion": 1}
     assert crowned[1][0] in registered()[1]
+
+
+@pytest.mark.usefixtures("in_prefect")
+def test_a_better_one_takes_the_title_and_a_worse_one_does_not(
+    small_snapshot: Snapshot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load_config(BASE_CONFIG, {"workdir": str(tmp_path), **SMALL})
+    untaught = load_config(BASE_CONFIG, {"workdir": str(tmp_path), **SMALL, "pretrain.steps": 1})
+    panel = make_panel(config, small_snapshot, None, {})
+    weak, good, bad = (
+        pretrain(each, small_snapshot, Arm("cosine", 0.3, seed)).rename(tmp_path / "checkpoints" / name)
+        for each, seed, name in ((untaught, 0, "weak"), (config, 0, "good"), (untaught, 1, "bad"))
+    )
+    monkeypatch.setattr("flows.compare.fan_out", lambda task, calls, _: {key: task.fn(**calls[key]) for key in calls})
+
+    @flow
+    def night(challenger: Path) -> str:
+        """The title match; the first champion is crowned without one."""
+        outputs = Outputs(small_snapshot.path, panel, {}, [tmp_path / challenger.name], [], [], [])
+        field, agent = Field(config, small_snapshot, "none", 0.0), Contestant("cosine", 0.3)
+        with mlflow_night(config, challenger.name) as tonight:
+            run = f"{tonight.run.key}/{challenger.name}"
+            put(config, RunRecord(key=run, name=challenger.name, started=1, artifacts={"checkpoint": challenger}))
+            if challenger == weak:
+                return _carry_out(config, tonight.run, Title(Decision(True, "by birth"), run, None))
+            return _carry_out(
+                config, tonight.run, read_title(_title_match(config, outputs, field, agent, challenger, run))
+            )
+
+    assert night(weak) == "version 1 of dynaq is the champion now: by birth"
+    verdicts = [night(challenger) for challenger in (good, bad)]
+    lead = r"cosine is ([+-][\d.]+) \[([+-][\d.]+), ([+-][\d.]+)\] (.*)"
+    ahead, behind = (re.search(lead, each) for each in verdicts)
+    assert ahead
+    assert behind
+    assert verdicts[0].startswith("version 2 of dynaq is the champion now: ")
+    assert float(ahead[2]) > 0.05
+    assert ahead[4] == "ahead of the champion in 8 fresh markets, which lies above the margin of 0.01"
+    assert verdicts[1].startswith("version 3 of dynaq stays a challenger: ")
+    assert float(behind[3]) < 0
+    assert behind[4] == "ahead of the champion in 8 fresh markets, which does not lie above the margin of 0.01"
+    aliases = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}").get_registered_model("dynaq").aliases
+    assert aliases == {"champion": 2, "challenger": 3}
 
 
 def test_another_night_has_another_title(tmp_path: Path) -> None:
