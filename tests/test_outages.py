@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import subprocess
 import sys
 import threading
@@ -104,7 +105,7 @@ def meanwhile(due: Callable[[], bool], act: Callable[[], None]) -> Iterator[None
     thread = threading.Thread(target=wait, daemon=True)
     thread.start()
     yield
-    thread.join(timeout=60)
+    thread.join(timeout=200)
     assert acted.is_set()
 
 
@@ -186,11 +187,10 @@ def test_an_extraction_that_loses_mongodb_is_the_same_snapshot(
     assert take_snapshot.fn(config) == disturbed
 
 
-def test_an_llm_server_that_is_gone_is_waited_for_and_no_label_is_missing(
-    mongod: Mongod, config: Config, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setenv("MONGODB_URI", mongod.uri)
-    port = free_port()
+@contextmanager
+def gone_half_way(config: Config, mongod: Mongod, seconds: float) -> Iterator[str]:
+    """Address of a stand-in that is killed when some answers are there, and back after so many seconds."""
+    port, others = free_port(), list[subprocess.Popen[bytes]]()
 
     def stand_in() -> subprocess.Popen[bytes]:
         command = ["-m", "dynaq.llm.rule_sim", "--port", str(port), "--behaviour", '{"latency_s": 0.05}']
@@ -199,25 +199,52 @@ def test_an_llm_server_that_is_gone_is_waited_for_and_no_label_is_missing(
         process.stdout.readline()
         return process
 
-    first, others = stand_in(), list[subprocess.Popen[bytes]]()
-
     def lose_it() -> None:
         first.kill()
         first.wait()
-        time.sleep(1)
+        time.sleep(seconds)
         others.append(stand_in())
 
+    first = stand_in()
     stored = mongod.client[config.mongo.database]["llm_feedback"]
-    with (
-        caplog.at_level(logging.WARNING),
-        meanwhile(lambda: stored.estimated_document_count() > 50, lose_it),
-    ):
-        assert labels_had(config, f"http://127.0.0.1:{port}/v1", patience_s=60) == QUESTIONS
+    with meanwhile(lambda: stored.estimated_document_count() > 50, lose_it):
+        yield f"http://127.0.0.1:{port}/v1"
     for process in (first, *others):
         process.kill()
         process.wait()
         assert process.stdout is not None
         process.stdout.close()
-    assert stored.count_documents({}) == QUESTIONS
-    assert "the LLM server is gone (no connection): waiting up to 60 s for it" in caplog.text
-    assert "the LLM server is back after" in caplog.text
+    account = Ledger(mongod.client[config.mongo.database]["llm_spending"], "test").total()
+    assert stored.count_documents({}) == account.labels == QUESTIONS
+
+
+@pytest.mark.parametrize("seconds", [1, pytest.param(150, marks=pytest.mark.slow)])
+def test_an_llm_server_that_is_gone_is_waited_for_and_no_label_is_missing(
+    seconds: float, mongod: Mongod, config: Config, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("MONGODB_URI", mongod.uri)
+    with caplog.at_level(logging.WARNING), gone_half_way(config, mongod, seconds) as url:
+        assert labels_had(config, url, patience_s=200) == QUESTIONS
+    assert "the LLM server is gone (no connection): waiting up to 200 s for it" in caplog.text
+    (waited,) = re.findall(r"the LLM server is back after (\d+) s", caplog.text)
+    assert seconds <= int(waited) <= 2 * seconds + 15
+
+
+def test_an_llm_server_that_is_gone_for_longer_fails_the_try_and_the_next_goes_on(
+    mongod: Mongod, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MONGODB_URI", mongod.uri)
+    failures = []
+
+    def tried() -> int:
+        try:
+            return labels_had(config, url, patience_s=0.5)
+        except TransientError as error:
+            failures.append(str(error))
+            raise
+
+    with gone_half_way(config, mongod, 8) as url:
+        assert retried(tried) >= (1 - CONFIG.max_missing_share) * QUESTIONS
+        assert labels_had(config, url) == QUESTIONS  # what was missing for the server's sake is no answer: asked again
+    assert failures
+    assert all("no connection" in failure for failure in failures), failures

@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import ndcg_score
 
 from dynaq.evaluation.judges.judged import SameForAll, hit, ranked
-from dynaq.evaluation.judges.ranking import ndcg
+from dynaq.evaluation.judges.ranking import coverage, diversity, gini, ndcg, share_of_best
 from dynaq.evaluation.judges.relevance import Lists
 
 
@@ -51,3 +51,36 @@ def test_ndcg_is_that_of_sklearn_and_ends_where_the_list_does() -> None:
     assert ndcg(*longer) == pytest.approx(theirs)
     assert hit(*longer) == pytest.approx(hit(scores, grades))
     assert hit(longer[0][:, 20:], longer[1][:, 20:]) == pytest.approx((grades[:, 20:] >= 1).any(axis=1) * 1.0)
+
+
+def test_coverage_counts_jobs_in_any_top_ten() -> None:
+    scores = np.zeros((2, 40), np.float32)
+    scores[0, :10], scores[1, 5:15] = 1, 1
+    assert coverage(scores) == pytest.approx(15 / 40)
+    assert coverage(scores[:1]) == pytest.approx(10 / 40)
+
+
+def test_diversity_is_one_less_the_mean_cosine_of_two() -> None:
+    # Ten jobs of two looks at a right angle, four and six: 6 + 15 of the 45 pairs have cosine 1, the others 0.
+    looks = np.zeros((20, 2), np.float32)
+    looks[:4, 0], looks[4:10, 1] = 1, 1
+    looks[10:] = np.sqrt([0.5, 0.5])
+    first, others = np.arange(20, 0, -1, dtype=np.float32), np.arange(20, dtype=np.float32)
+    assert diversity(first[None], looks) == pytest.approx(1 - 21 / 45)
+    assert diversity(others[None], looks) == pytest.approx(0, abs=1e-6)  # all alike
+    assert diversity(np.stack([first, others]), looks) == pytest.approx((1 - 21 / 45) / 2, abs=1e-6)
+    assert np.isnan(diversity(np.ones((1, 1), np.float32), looks[:1]))
+
+
+def test_gini_by_hand() -> None:
+    assert gini(np.array([0, 1, 2, 3, 3, 2, 1, 0]), 4) == 0
+    assert gini(np.zeros(9, np.int64), 4) == pytest.approx(3 / 4)  # one of n has all: 1 - 1 / n
+    # Shown 0, 1 and 3 times: two drawn with replacement differ by 12 / 9 on average, half of twice the mean.
+    assert gini(np.array([1, 2, 2, 2]), 3) == pytest.approx(1 / 2)
+
+
+def test_a_share_of_the_best_begins_at_a_random_choice() -> None:
+    offered = np.array([[0.0, 0.5, 1.0], [0.2, 0.2, 0.8]], np.float32)  # random 0.45, best 0.9
+    chosen = [np.array(one, np.float32) for one in ([1.0, 0.8], [0.5, 0.4], [0.0, 0.2])]
+    assert [share_of_best(one, offered) for one in chosen] == pytest.approx([1, 0, -0.35 / 0.45])
+    assert np.isnan(share_of_best(chosen[0], np.ones((2, 3), np.float32)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -138,6 +139,20 @@ def test_figures_of_a_row(compare: CompareConfig) -> None:
     assert cosine.late_gain.difference.mean == pytest.approx(0.2 / 0.9, abs=1e-6)
     lead, behind = (found.lead(*pair) for pair in ((COSINE, RANDOM), (RANDOM, COSINE)))
     assert (lead.mean, lead.low) == (pytest.approx(0.4, abs=1e-6), pytest.approx(-behind.high))
+
+
+def test_first_and_last_steps_are_those(compare: CompareConfig) -> None:
+    assert (compare.window, compare.late_steps) == (2, 2)
+    runs, slope = everybody(OWN_GAINS), np.arange(STEPS, dtype=np.float32)[:, None] / 100
+    for place, run in enumerate(runs):
+        if run.contestant == COSINE:  # it earns 0 to 5 hundredths more from step to step, and knows twice as much more
+            runs[place] = dataclasses.replace(run, rewards=run.rewards + slope, knows=run.knows + 2 * slope)
+    found = row(summarise(runs, compare, 0.3), COSINE)
+    assert found.jump_start.mean == pytest.approx(0.45 + 0.005, abs=1e-6)
+    assert found.late.mean == pytest.approx(0.45 + 0.045, abs=1e-6)
+    assert found.average.mean == pytest.approx(0.45 + 0.025, abs=1e-6)
+    assert found.late_known.mean == pytest.approx((0.4 + 0.09) / 0.9, abs=1e-6)
+    assert found.known.mean == pytest.approx([(0.4 + 0.02 * step) / 0.9 for step in range(STEPS)], abs=1e-6)
 
 
 def test_a_world_model_is_off_in_every_seed_and_not_on_average_over_them(compare: CompareConfig) -> None:
