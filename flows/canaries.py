@@ -31,4 +31,6 @@ def canaries(
     pairs = max(2, settings.llm.audit.pairs)
     get_run_logger().info("at most %d calls; labels already stored are free", pairs * 2 * (1 + len(CANARIES)))
     with stand_in_server() as stand_in:
+        if stand_in:
+            get_run_logger().warning("No LLM is configured: the rule-based stand-in rule-sim-v1 is measured")
         return check_canaries(settings, snapshot, stand_in, pairs)

@@ -42,6 +42,11 @@ def ingest(config: str = "configs/demo.yaml", overrides: dict[str, Any] | None =
             loaded.unchanged,
             dict(loaded.rejected) or "none",
         )
+        if loaded.rejected:
+            some = ", ".join(f"row {each['row']} ({each['id']!r}: {each['reason']})" for each in loaded.examples[:3])
+            log.warning(
+                "%s: %d of %d rows are not used, such as %s", side, sum(loaded.rejected.values()), loaded.read, some
+            )
         written, texts, unchanged = _embed(settings, side)
         log.info("%s: %d embedded (%d texts), %d up to date", side, written, texts, unchanged)
 

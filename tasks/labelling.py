@@ -118,8 +118,8 @@ def check_canaries(config: Config, snapshot: Path, stand_in: str | None, pairs: 
         open_database(config.mongo, config.work_path) as database,
         open_labeller(config, opened, database, stand_in, account, share=1.0) as labeller,
     ):
-        measured = [measure_canaries(opened, labeller, config.llm, pairs, defended) for defended in (True, False)]
-    table = canary_table(*measured)
+        defended, bare = (measure_canaries(opened, labeller, config.llm, pairs, fenced) for fenced in (True, False))
+    table = canary_table(defended, bare, feedback_endpoint(stand_in).provenance)
     create_markdown_artifact(table, key="canaries", description=config.name)
     return table
 

@@ -36,7 +36,7 @@ class RelevanceConfig(PairsConfig):
 
     grade: Name | None
     negatives: Annotated[int, Field(ge=0)]
-    earlier: PairsConfig | None
+    earlier: PairsConfig | None = None
 
 
 class JudgeConfig(Section):

@@ -15,7 +15,7 @@ from dynaq.errors import InputError
 from dynaq.evaluation.contestants import Contestant
 from dynaq.evaluation.online import OnlineRun
 from dynaq.evaluation.study.statistics import Difference, paired
-from dynaq.evaluation.study.study import LEVEL, Row, Study
+from dynaq.evaluation.study.study import Study
 
 Rival = Literal["champion", "baseline"]
 
@@ -70,12 +70,8 @@ def find_winner(study: Study, gamma: float) -> Contestant | None:
     correction, as in the report's verdict.
     """
     rows = [row for row in study.rows if row.contestant.kind in WARM_STARTS and row.contestant.gamma == gamma]
-    best = max(filter(_is_shown, rows), key=lambda row: row.average.mean, default=None)
+    best = max((row for row in rows if row.pays), key=lambda row: row.average.mean, default=None)
     return best.contestant if best else None
-
-
-def _is_shown(row: Row) -> bool:
-    return row.gain is not None and row.gain.difference.low > 0 and row.adjusted is not None and row.adjusted <= LEVEL
 
 
 def lead_over(rival: Rival, runs: Sequence[OnlineRun]) -> Difference:

@@ -35,12 +35,19 @@ def measure_canaries(
     return canary_effects(rewards)
 
 
-def canary_table(defended: Mapping[str, CanaryEffect], bare: Mapping[str, CanaryEffect]) -> str:
+def canary_table(defended: Mapping[str, CanaryEffect], bare: Mapping[str, CanaryEffect], source: str) -> str:
     """Both measurements as a Markdown table: mean change of the reward with its 95% interval, and of how many pairs.
 
-    A server that refuses a canary gives no label, which is an answer too.
+    A server that refuses a canary gives no label, which is an answer too. ``source`` says who answered.
     """
-    lines = ["| canary | in the | change with defences | pairs | without | pairs |", "|---|---|---|---|---|---|"]
+    lines = [
+        f"How far texts that try to buy an answer move the reward of {source}, against the clean pair: above 0 they buy"
+        " something. The controls are harmless and as long: what they move is not injection. Pairs: those with an"
+        " answer to both; the others were refused.",
+        "",
+        "| canary | in the | change with defences | pairs | without | pairs |",
+        "|---|---|---|---|---|---|",
+    ]
     for canary in CANARIES:
         cells = " | ".join(_cells(effect) for effect in (defended[canary.name], bare[canary.name]))
         lines.append(f"| {canary.name} | {canary.side} | {cells} |")

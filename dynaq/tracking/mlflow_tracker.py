@@ -267,7 +267,7 @@ def mlflow_errors() -> Iterator[None]:
     except MlflowException as error:
         if error.error_code in _PASSING:
             raise TransientError(f"{_STORE} did not answer ({error.error_code})") from None
-        raise ConfigError(f"MLflow refused: {error.error_code}") from None
+        raise ConfigError(f"{_STORE} refused ({error.error_code}): where it refuses all, check its address") from None
     except (OperationalError, RequestException) as error:
         raise TransientError(f"{_STORE} did not answer ({type(error).__name__})") from None
     except Exception as error:

@@ -141,6 +141,7 @@ def test_warnings_are_there_exactly_when_they_apply(night: Night, generated: int
     manifest = night.manifest.model_copy(update={"generated": {"applicants": generated, "jobs": 0}})
     small = dataclasses.replace(night.study, seeds=seeds)
     text = render_markdown(dataclasses.replace(night, manifest=manifest, label_source=source, study=small), {})
+    assert "> Nobody has clicked: all agents met a **simulated market**" in text
     assert ("are **generated**" in text) == (generated > 0)
     assert ("rule-based stand-in" in text) == (source == "rule-sim-v1")
     assert ("**A quick look**: 5 seeds x 100 applicants" in text) == (seeds == 5)

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from dynaq.config.stages import DialConfig
+from dynaq.evaluation.champion import find_winner
+from dynaq.evaluation.contestants import Contestant
 from dynaq.evaluation.report import words
 from dynaq.evaluation.report.lineup import four
 from dynaq.evaluation.study.metrics import Curve
@@ -24,6 +26,29 @@ def test_only_who_is_shown_to_earn_or_know_more_is_named_so() -> None:
     )
     nobody = four(study({"cosine": 0.004, "llm": -0.05}), GAMMA)
     assert words.curves_title(nobody) == "No warm start is shown to earn more than the baseline"
+
+
+def test_titles_and_verdict_ask_for_the_same() -> None:
+    unsure = study(
+        {"cosine": 0.05, "hybrid": 0.05}, adjusted={"hybrid": 0.08}
+    )  # its interval lies above 0 all the same
+    assert words.curves_title(four(unsure, GAMMA)) == "Over all steps cosine earns more than the baseline"
+    assert words.verdict(unsure, GAMMA).startswith("cosine is the one warm start that pays: cosine +0.050")
+
+
+def test_an_agent_that_pays_with_fewer_labels_only_is_named_too() -> None:
+    fewer = study({"cosine": 0.05, "hybrid, 50 labels": 0.06, "hybrid, 200 labels": 0.07, "llm, 50 labels": -0.05})
+    told = words.verdict(fewer, GAMMA)
+    assert told.startswith("cosine is the one warm start that pays with 5,000 labels or none: cosine +0.050")
+    assert (
+        "; with fewer labels hybrid, 50 labels (+0.060 [+0.050, +0.070], p < 0.001) and hybrid, 200 labels (+0.070"
+        " [+0.060, +0.080], p < 0.001) pay too; late on"
+    ) in told
+    assert find_winner(fewer, GAMMA) == Contestant("hybrid", GAMMA, 200)
+    alone = words.verdict(study({"llm, 200 labels": 0.07}), GAMMA)
+    assert alone.startswith("No warm start with 5,000 labels or none is shown to earn more than none: the best is")
+    assert alone.endswith("; with fewer labels llm, 200 labels (+0.070 [+0.060, +0.080], p < 0.001) pays too.")
+    assert "fewer labels" not in words.verdict(study({"hybrid": 0.05}), GAMMA)  # of those that pay the price is told
 
 
 def test_who_cannot_be_told_from_the_first_ties_with_it() -> None:

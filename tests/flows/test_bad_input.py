@@ -46,6 +46,18 @@ def test_a_mapping_that_names_no_column(tmp_path: Path, tables: dict[str, Any], 
 
 
 @pytest.mark.usefixtures("in_prefect")
+def test_rows_that_are_not_used_are_named(
+    tmp_path: Path, tables: dict[str, Any], mongo_workdir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "applicants.csv").write_text("id,text\n1,welding\n1,baking\n,sewing\n")
+    overrides = {"ingest": tables, "workdir": str(mongo_workdir), "mongo.database": "not_used"}
+    with caplog.at_level(logging.WARNING):
+        ingest(CONFIG, overrides)
+    assert "applicants: 2 of 3 rows are not used, such as row 2 ('1': duplicate id), row 3 (" in caplog.text
+    assert "jobs: " not in caplog.text
+
+
+@pytest.mark.usefixtures("in_prefect")
 def test_a_corrupt_parquet(tmp_path: Path, tables: dict[str, Any], mongo_workdir: Path) -> None:
     (tmp_path / "jobs.parquet").write_bytes(b"PAR1 but no more")
     with pytest.raises(InputError, match=r"jobs\.parquet"):

@@ -17,6 +17,9 @@ from urllib.parse import urlsplit
 
 import pytest
 from mlflow import MlflowClient
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+from prefect.client.schemas.sorting import ArtifactSort
 from pymongo.database import Database
 
 from dynaq.llm.rule_sim.process import rule_sim_server
@@ -117,11 +120,12 @@ def test_a_night_killed_half_way_goes_on_and_tells_no_secret(
     assert json.loads((report.parent / "figures.json").read_text())["map"]
     assert {path.name for path in workdir.glob("audits/*/*")} == {f"{datetime.fromtimestamp(yesterday, UTC):%Y-%m-%d}"}
     assert not (workdir / "night-began").exists()
-    check_mlflow(workdir)
+    check_mlflow(workdir, report.parent)
+    check_prefect(report.parent)
     check_no_secret(tmp_path)
 
 
-def check_mlflow(workdir: Path) -> None:
+def check_mlflow(workdir: Path, report: Path) -> None:
     client = MlflowClient(f"sqlite:///{workdir / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("dynaq")
     assert experiment is not None
@@ -135,12 +139,25 @@ def check_mlflow(workdir: Path) -> None:
     night = next(run for run in parents if run.info.status == "FINISHED")
     assert {run.data.tags["mlflow.parentRunId"] for run in children} == {night.info.run_id}
     assert {"seconds_ingest", "seconds_compare", "cosine_share_of_best"} <= night.data.metrics.keys()
+    fetched = Path(client.download_artifacts(night.info.run_id, "report", str(workdir)))
+    told = {path.name: path.read_bytes() for path in report.iterdir()}
+    assert {path.name: path.read_bytes() for path in fetched.iterdir()} == told
     hybrid = next(run for run in children if run.info.run_name == "hybrid-g0.3-n64-s0")
     assert len(client.get_metric_history(hybrid.info.run_id, "online_reward")) == 10
     checkpoint = workdir / "checkpoints" / hybrid.data.tags["checkpoint"]
     assert hybrid.data.tags["weights"] == read_manifest(checkpoint).weights
     uploaded = {run.info.run_id for run in children if client.list_artifacts(run.info.run_id)}
     assert uploaded == {version.run_id for version in client.search_model_versions("name='dynaq'")}
+
+
+def check_prefect(report: Path) -> None:
+    """Prefect shows the report's words; it has no place for pictures."""
+    with get_client(sync_client=True) as client:
+        named = ArtifactFilter(key=ArtifactFilterKey(any_=["comparison"]))
+        (shown,) = client.read_artifacts(artifact_filter=named, sort=ArtifactSort.UPDATED_DESC, limit=1)
+    words = (report / "report.md").read_text()
+    assert "![" in words
+    assert shown.data == "".join(line for line in words.splitlines(keepends=True) if not line.startswith("!["))
 
 
 def check_no_secret(root: Path) -> None:

@@ -25,7 +25,8 @@ def test_the_defences_take_away_what_orders_do(small_snapshot: Snapshot, databas
     for name in obeyed:
         assert defended[name].mean < bare[name].mean / 4, name
     assert all(effect.pairs == 6 for effect in (*defended.values(), *bare.values()))
-    table = canary_table(defended, bare).splitlines()
+    said, _, *table = canary_table(defended, bare, "rule-sim-v1").splitlines()
+    assert "the reward of rule-sim-v1" in said
     assert len(table) == 2 + len(bare)
     assert {line.split("|")[2].strip() for line in table[2:]} == {"applicant", "job"}
 
@@ -39,7 +40,7 @@ def test_a_server_that_refuses_orders_has_its_row_without_a_figure(
     bearing = CONFIG.model_copy(update={"max_missing_share": 1.0})
     with server(answer) as endpoint, LabelClient(endpoint, bearing) as client:
         found = measure_canaries(small_snapshot, open_labeller(database, client, bearing), bearing, 4, defended=False)
-    heard = {line.split("|")[1].strip(): line for line in canary_table(found, found).splitlines()[2:]}
+    heard = {line.split("|")[1].strip(): line for line in canary_table(found, found, "m").splitlines()[4:]}
     refused = {canary.name for canary in CANARIES if "Ignore all previous instructions" in canary.text}
     assert len(refused) >= 2
     for name, line in heard.items():

@@ -153,7 +153,8 @@ def test_a_record_that_is_refused_holds_up_its_own_night_only(
     with caplog.at_level(logging.WARNING):
         deliver(config)
     assert [path.name.partition(".")[0] for path in waiting(config)] == ["night-0", "night-0", "night-1"]
-    assert "cannot be delivered: MLflow refused: INVALID_PARAMETER_VALUE; mend that, or delete the file" in caplog.text
+    refused = "MLFLOW_TRACKING_URI names refused (INVALID_PARAMETER_VALUE): where it refuses all, check its address"
+    assert f"cannot be delivered: the MLflow that tracking.uri or {refused}; mend that" in caplog.text
     assert "it is damaged, or of another version of dynaq" in caplog.text
     assert "taken" in [run.info.run_name for run in runs(config)]
 

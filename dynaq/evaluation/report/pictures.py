@@ -32,12 +32,13 @@ class Picture:
 def pictures(night: Night) -> dict[str, Picture]:
     """Every figure that this night has something to show in."""
     study, gamma = night.study, night.config.agent.gamma
-    agents, note = four(study, gamma), _note(night)
+    agents, note = four(study, gamma), _note(night, max(budgets(study, gamma), default=0))
     shown: dict[str, Picture] = {}
 
     def add(name: str, title: str, draw: Callable[..., Figure], *arguments: object, note: str = note) -> None:
         shown[f"{name}.png"] = Picture(title, partial(draw, *arguments, title, note))
 
+    every_budget = _note(night)
     for towards, cells in panels(study).items():
         tie = "pale and hatched: a tie (the 95% interval of the lead includes 0)"
         tonight = study.agreement.get(towards)
@@ -48,7 +49,7 @@ def pictures(night: Night) -> dict[str, Picture]:
             towards,
             cells,
             tonight,
-            note=f"{tie}; {note}",
+            note=f"{tie}; {every_budget}",
         )
     curves = {row.contestant.kind: row.curve for row in agents}
     references = {row.contestant.kind: row.curve for row in study.rows if row.contestant.kind in ("random", "optimum")}
@@ -61,7 +62,7 @@ def pictures(night: Night) -> dict[str, Picture]:
     if budgets(study, gamma):
         paying = ("llm", "hybrid", "ranker", "bandit", "no planning")
         arms = {kind: rows for kind in paying if (rows := by_labels(study, gamma, kind))}
-        add("cost", words.cost_title(study, gamma), cost_curves, arms)
+        add("cost", words.cost_title(study, gamma), cost_curves, arms, note=every_budget)
     if any(row.calibration for row in agents):
         add("calibration", words.calibration_title(agents), calibration, agents)
     for quantity, agent_curves in night.training.items():
@@ -70,11 +71,9 @@ def pictures(night: Night) -> dict[str, Picture]:
     return shown
 
 
-def _note(night: Night) -> str:
+def _note(night: Night, labels: int = 0) -> str:
+    """Where the figures come from; llm and hybrid are those with so many labels, of every budget where none is told."""
     market = "generated market; " if night.generated else ""
     stand_in = " (a rule-based stand-in)" if night.stand_in else ""
-    labels = max(budgets(night.study, night.config.agent.gamma), default=0)
-    return (
-        f"{market}{night.study.seeds} seeds, 95% intervals; llm and hybrid with {labels:,} labels by"
-        f" {night.label_source}{stand_in}"
-    )
+    shown = f"llm and hybrid with {labels:,} labels" if labels else "labels"
+    return f"{market}{night.study.seeds} seeds, 95% intervals; {shown} by {night.label_source}{stand_in}"

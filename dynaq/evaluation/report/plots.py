@@ -165,7 +165,8 @@ def survival_curves(times: Mapping[str, Survival], title: str, note: str, theme:
     for place, name in enumerate(sorted(times, key=lambda name: times[name].restricted_mean)):
         time, colour = times[name], theme.colour(name, place)
         steps, left = np.concatenate([[0], time.steps]), np.concatenate([[1.0], time.not_reached])
-        axes.step(steps, left, where="post", color=colour, linewidth=2)
+        width = 2 + 1.5 * (len(times) - 1 - place)  # whoever lies under others shows at their sides
+        axes.step(steps, left, where="post", color=colour, linewidth=width)
         ends[name] = (float(left[-1]), colour)
     axes.set_ylim(-0.02, 1.04)
     axes.margins(x=0.01)

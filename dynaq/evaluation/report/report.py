@@ -101,6 +101,10 @@ def _links(drawn: dict[str, Picture], prefixes: tuple[str, ...]) -> Markup:
 def _warnings(night: Night) -> list[str]:
     """What a reader must know before believing a figure."""
     lines = [line for line in (words.quick_look(night.study),) if line]
+    lines.append(
+        "Nobody has clicked: all agents met a **simulated market** that none was trained on. What pays there need not"
+        " pay with your applicants."
+    )
     if night.generated:
         lines.append(
             "The postings and applicants are **generated**: these figures show that the pipeline works, not that a"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dynaq.config.stages import DialConfig
 from dynaq.evaluation.report.lineup import CHALLENGING, budgets, controls, four
 from dynaq.evaluation.study.metrics import Estimate
-from dynaq.evaluation.study.study import FULL_APPLICANTS, FULL_SEEDS, LEVEL, Cell, Row, Study
+from dynaq.evaluation.study.study import FULL_APPLICANTS, FULL_SEEDS, Cell, Row, Study
 
 NONE = Estimate(0.0, 0.0, 0.0)  # what a baseline gains over itself
 
@@ -32,19 +32,36 @@ def verdict(study: Study, gamma: float) -> str:
     """Which warm start pays, by how much, whether it lasts and at what price: one sentence.
 
     An agent pays where the 95% interval of its gain lies above zero and Holm's adjusted p-value is at most 0.05; those
-    whose distance to the first may be zero tie with it.
+    whose distance to the first may be zero tie with it. llm and hybrid are those of the largest budget; where they do
+    not pay and do with fewer labels, that is said too, for such an agent may be the challenger.
     """
     warm = [row for row in four(study, gamma) if row.gain and row.adjusted is not None]
-    paying = sorted((row for row in warm if _told(row) and _gain(row).low > 0), key=lambda row: -_gain(row).mean)
-    harmful = [row for row in warm if _told(row) and _gain(row).high < 0]
-    clauses = _payers(study, paying) if paying else [_nobody(warm)]
+    paying = sorted((row for row in warm if row.pays), key=lambda row: -_gain(row).mean)
+    harmful = [row for row in warm if row.harms]
+    fewer = _with_fewer_labels(study, gamma, paying)
+    largest = max(budgets(study, gamma), default=0)
+    among = f" with {largest:,} labels or none" if fewer else ""
+    first, *others = _payers(study, paying, among) if paying else [_nobody(warm, among)]
+    clauses = [
+        first,
+        *([f"with fewer labels {listed(fewer)} {'pays' if len(fewer) == 1 else 'pay'} too"] if fewer else []),
+        *others,
+    ]
     if harmful:
         clauses.append(f"worse than no warm start: {', '.join(map(_gained, harmful))}")
     return "; ".join(clauses) + "."
 
 
-def _told(row: Row) -> bool:
-    return row.adjusted is not None and row.adjusted <= LEVEL
+def _with_fewer_labels(study: Study, gamma: float, paying: Sequence[Row]) -> list[str]:
+    """The agents that pay with fewer labels, and not with the most."""
+    known = {row.contestant.kind for row in paying}
+    return [
+        f"{row.contestant.name} ({interval(_gain(row), '+.3f')}, {p_value(row.adjusted or 0.0)})"
+        for kind in ("llm", "hybrid")
+        if kind not in known
+        for labels in budgets(study, gamma)[:-1]
+        if (row := study.row(kind, gamma, labels)) and row.pays
+    ]
 
 
 def _gain(row: Row) -> Estimate:
@@ -55,17 +72,17 @@ def _gained(row: Row) -> str:
     return f"{row.contestant.kind} {interval(_gain(row), '+.3f')} ({p_value(row.adjusted or 0.0)})"
 
 
-def _nobody(warm: Sequence[Row]) -> str:
+def _nobody(warm: Sequence[Row], among: str) -> str:
     if not warm:
         return "No agent with a warm start took part"
     best = max(warm, key=lambda row: _gain(row).mean)
     return (
-        f"No warm start is shown to earn more than none: the best is {_gained(best)}, in interactions per job shown"
-        " and with p adjusted by Holm"
+        f"No warm start{among} is shown to earn more than none: the best is {_gained(best)}, in interactions per job"
+        " shown and with p adjusted by Holm"
     )
 
 
-def _payers(study: Study, paying: list[Row]) -> list[str]:
+def _payers(study: Study, paying: list[Row], among: str) -> list[str]:
     first, rest = paying[0], paying[1:]
     leads = {row.contestant.kind: _lead(study, first, row) for row in rest}
     level = [row for row in rest if leads[row.contestant.kind].low <= 0]
@@ -80,7 +97,7 @@ def _payers(study: Study, paying: list[Row]) -> list[str]:
         second = rest[0].contestant.kind
         head = f"{name} pays most, {interval(leads[second], '+.3f')} ahead of {second}"
     else:
-        head = f"{name} is the one warm start that pays"
+        head = f"{name} is the one warm start that pays{among}"
     late = f"late on, in shares of the way from random to the best, {listed([_late(row) for row in top])}"
     return [f"{head}: {gains} {unit}", late, _beside(study, first), _price(study, top)]
 
@@ -156,7 +173,7 @@ def map_title(towards: str, cells: Sequence[Cell]) -> str:
 
 def curves_title(rows: Sequence[Row]) -> str:
     """Who is shown to earn more than the baseline."""
-    ahead = [row.contestant.kind for row in rows if row.gain and row.gain.difference.low > 0]
+    ahead = [row.contestant.kind for row in rows if row.pays]
     if not ahead:
         return "No warm start is shown to earn more than the baseline"
     return f"Over all steps {listed(ahead)} {'earns' if len(ahead) == 1 else 'earn'} more than the baseline"

@@ -67,6 +67,20 @@ class Row:
     curve: Curve
     known: Curve
 
+    @property
+    def pays(self) -> bool:
+        """Whether it is shown to earn more than the baseline: an interval above 0, and Holm's p of 0.05 at most."""
+        return self._told and self.gain is not None and self.gain.difference.low > 0
+
+    @property
+    def harms(self) -> bool:
+        """Whether it is shown to earn less, likewise."""
+        return self._told and self.gain is not None and self.gain.difference.high < 0
+
+    @property
+    def _told(self) -> bool:
+        return self.adjusted is not None and self.adjusted <= LEVEL
+
 
 @dataclass(frozen=True)
 class Cell:
