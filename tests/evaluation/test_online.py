@@ -74,7 +74,7 @@ def earned(runs: Runs) -> dict[Contestant, OnlineRun]:
     return {each: read_online(path) for each, (path, _) in runs.items()}
 
 
-def test_a_run_says_who_earned_what_and_where_it_came_from(earned: dict[Contestant, OnlineRun]) -> None:
+def test_a_run_says_who_earned_what_and_where_it_came_from(earned: dict[Contestant, OnlineRun], config: Config) -> None:
     for each, run in earned.items():
         assert (run.contestant, run.world, run.seed) == (each, World(OWN), SEED)
         assert run.rewards.shape == run.chances.shape == run.best.shape == (STEPS, APPLICANTS)
@@ -82,6 +82,7 @@ def test_a_run_says_who_earned_what_and_where_it_came_from(earned: dict[Contesta
         assert set(np.unique(run.rewards)) <= {0.0, 1.0}
         assert run.curves["reward"] == pytest.approx(run.rewards.mean(axis=1))
         assert (run.best >= run.chances - 1e-6).all()
+        assert run.curves["epsilon"] == [config.compare.epsilon] * STEPS  # the same exploration for all
         assert 0 <= run.profile["end"]["gini"] <= 1
         assert set(run.agreement) == {"cosine", "llm"}
     hybrid, baseline = earned[Contestant("hybrid", 0.3, 60)], earned[BASELINE]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 from scipy.stats import chisquare
 
 from dynaq.errors import InputError
 from dynaq.evaluation.market.draws import identity_keys
+from dynaq.evaluation.market.environment import OnlineEnvironment
 from dynaq.evaluation.market.market import FATIGUE, MEMORY, Market
 from dynaq.evaluation.market.traits import Side
 
@@ -91,6 +94,25 @@ def test_a_job_that_looks_like_those_shown_is_less_wanted_and_that_passes() -> N
     assert lost == pytest.approx(np.tile(FATIGUE * alike / here._temperature, (APPLICANTS, 1)), rel=1e-3, abs=1e-4)
     here.answers(1, np.zeros((APPLICANTS, 0), dtype=np.int64))
     assert fresh - logit(here.chances(jobs).astype(np.float64)) == pytest.approx(MEMORY * lost, rel=1e-2, abs=1e-4)
+
+
+def test_the_optimum_of_a_slate_is_that_of_all_slates() -> None:
+    here = market()
+    environment = OnlineEnvironment(here, np.arange(APPLICANTS), np.arange(JOBS), 8, 3)
+    some = np.array(list(combinations(range(8), 3)))
+    expected: dict[str, list[np.ndarray]] = {"best": [], "chances": []}
+    for step in range(4):  # from the second on, people are tired and jobs are gone
+        seen = environment.observe(step)
+        each = np.take_along_axis(here.chances(seen.candidates.numpy()), some.reshape(1, -1), axis=1)
+        slates = each.reshape(APPLICANTS, len(some), 3).mean(axis=2)
+        expected["best"].append(slates.max(axis=1))
+        expected["chances"].append(slates[:, 0])
+        best = here.chances(environment.best_slates().numpy()).mean(axis=1)
+        assert best == pytest.approx(expected["best"][-1])
+        environment.rewards(step, seen.applicants.repeat_interleave(3), seen.candidates[:, :3].flatten())
+    assert here.gone.any()
+    for name, values in expected.items():
+        assert environment.record()[name] == pytest.approx(np.stack(values), abs=1e-6), name
 
 
 def test_bad_input_is_named() -> None:
