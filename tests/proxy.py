@@ -55,7 +55,7 @@ class Proxy(socketserver.ThreadingTCPServer):
 
     def cut(self) -> None:
         """Drop the connections that are open."""
-        for end in self._open:
+        for end in set(self._open):  # others join meanwhile
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
         self._open.clear()
