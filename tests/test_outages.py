@@ -188,8 +188,8 @@ def test_an_extraction_that_loses_mongodb_is_the_same_snapshot(
 
 
 @contextmanager
-def gone_half_way(config: Config, mongod: Mongod, seconds: float) -> Iterator[str]:
-    """Address of a stand-in that is killed when some answers are there, and back after so many seconds."""
+def gone_half_way(config: Config, mongod: Mongod, away: Callable[[], object]) -> Iterator[str]:
+    """Address of a stand-in that is killed when some answers are there, and back when ``away`` returns."""
     port, others = free_port(), list[subprocess.Popen[bytes]]()
 
     def stand_in() -> subprocess.Popen[bytes]:
@@ -202,7 +202,7 @@ def gone_half_way(config: Config, mongod: Mongod, seconds: float) -> Iterator[st
     def lose_it() -> None:
         first.kill()
         first.wait()
-        time.sleep(seconds)
+        away()
         others.append(stand_in())
 
     first = stand_in()
@@ -223,7 +223,7 @@ def test_an_llm_server_that_is_gone_is_waited_for_and_no_label_is_missing(
     seconds: float, mongod: Mongod, config: Config, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("MONGODB_URI", mongod.uri)
-    with caplog.at_level(logging.WARNING), gone_half_way(config, mongod, seconds) as url:
+    with caplog.at_level(logging.WARNING), gone_half_way(config, mongod, lambda: time.sleep(seconds)) as url:
         assert labels_had(config, url, patience_s=200) == QUESTIONS
     assert "the LLM server is gone (no connection): waiting up to 200 s for it" in caplog.text
     (waited,) = re.findall(r"the LLM server is back after (\d+) s", caplog.text)
@@ -234,16 +234,17 @@ def test_an_llm_server_that_is_gone_for_longer_fails_the_try_and_the_next_goes_o
     mongod: Mongod, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MONGODB_URI", mongod.uri)
-    failures = []
+    failures, failed = list[str](), threading.Event()
 
     def tried() -> int:
         try:
             return labels_had(config, url, patience_s=0.5)
         except TransientError as error:
             failures.append(str(error))
+            failed.set()
             raise
 
-    with gone_half_way(config, mongod, 8) as url:
+    with gone_half_way(config, mongod, lambda: failed.wait(100)) as url:
         assert retried(tried) >= (1 - CONFIG.max_missing_share) * QUESTIONS
         assert labels_had(config, url) == QUESTIONS  # what was missing for the server's sake is no answer: asked again
     assert failures
