@@ -211,8 +211,8 @@ class Labeller:
         kinds = Counter(reply.kind for reply in replies if isinstance(reply, Failure) and may_pass(reply.kind))
         if kinds.total() == len(replies) >= _SEVERAL:
             raise TransientError(
-                f"the LLM server answered none of {len(replies)} calls ({_commonest(kinds)}): check that it is up, not"
-                f" overloaded, and {self._client.endpoint.variables[2]}"
+                f"the LLM server answered none of {len(replies)} calls ({_commonest(kinds)}): check that it is up and"
+                f" not overloaded, and its address ({self._client.endpoint.variables[2]})"
             )
         return lost
 
