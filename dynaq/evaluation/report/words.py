@@ -41,12 +41,9 @@ def verdict(study: Study, gamma: float) -> str:
     fewer = _with_fewer_labels(study, gamma, paying)
     largest = max(budgets(study, gamma), default=0)
     among = f" with {largest:,} labels or none" if fewer else ""
-    first, *others = _payers(study, paying, among) if paying else [_nobody(warm, among)]
-    clauses = [
-        first,
-        *([f"with fewer labels {listed(fewer)} {'pays' if len(fewer) == 1 else 'pay'} too"] if fewer else []),
-        *others,
-    ]
+    clauses = _payers(study, paying, among) if paying else [_nobody(warm, among)]
+    if fewer:
+        clauses.insert(1, f"with fewer labels {listed(fewer)} {'pays' if len(fewer) == 1 else 'pay'} too")
     if harmful:
         clauses.append(f"worse than no warm start: {', '.join(map(_gained, harmful))}")
     return "; ".join(clauses) + "."
