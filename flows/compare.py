@@ -20,7 +20,8 @@ from dynaq.errors import ArtifactError, ConfigError, InputError, LabelError, Tra
 from dynaq.evaluation.champion import Decision
 from dynaq.evaluation.contestants import Contestant
 from dynaq.evaluation.field import Entry, Field
-from dynaq.evaluation.judges.graded import takes_part
+from dynaq.evaluation.judges.graded import ranking_path, takes_part
+from dynaq.evaluation.online import has_run
 from dynaq.evaluation.panel import read_panel
 from dynaq.evaluation.title import Title, read_title, title_path, write_title
 from dynaq.llm.endpoint import RULE_SIM, resolve_endpoint
@@ -160,7 +161,7 @@ def _reigning(config: Config) -> Path | None:
 def _run(config: Config, snapshot: Path, panel: Path, entries: Iterable[Entry]) -> list[Path]:
     """All runs of these contestants, each contestant and seed a task; returns their result directories."""
     shared = {"config": config, "snapshot": snapshot, "panel": panel}
-    calls = {
+    calls: dict[tuple[Contestant, int], dict[str, Any]] = {
         (entry.contestant, seed): {
             **shared,
             "contestant": entry.contestant,
@@ -171,7 +172,13 @@ def _run(config: Config, snapshot: Path, panel: Path, entries: Iterable[Entry]) 
         for entry in entries
         for seed, start in entry.starts.items()
     }
-    return [path for paths in fan_out(run_contestant, calls, config).values() for path in paths]
+    opened = open_snapshot(snapshot)
+
+    def is_there(key: tuple[Contestant, int]) -> bool:
+        contestant, seed = key
+        return has_run(config, opened, panel, contestant, calls[key]["worlds"], seed, calls[key]["start"])
+
+    return [path for paths in fan_out(run_contestant, calls, config, is_there).values() for path in paths]
 
 
 def _rank(
@@ -183,12 +190,17 @@ def _rank(
         return []
     shared = {"config": config, "snapshot": snapshot, "panel": panel, "lists": lists}
     entries = [entry for entry in entries if takes_part(entry.contestant, config.agent.gamma)]
-    calls = {
+    calls: dict[tuple[Contestant, int], dict[str, Any]] = {
         (entry.contestant, seed): {**shared, "contestant": entry.contestant, "seed": seed, "start": start}
         for entry in entries
         for seed, start in entry.starts.items()
     }
-    found = fan_out(rank_lists, calls, config)
+
+    def is_there(key: tuple[Contestant, int]) -> bool:
+        targets = (ranking_path(config, each, *key, calls[key]["start"]) for each in lists)
+        return all(finished(target, config.work_path) for target in targets)
+
+    found = fan_out(rank_lists, calls, config, is_there)
     return [
         (each, {e.contestant: [found[e.contestant, seed][row] for seed in e.starts] for e in entries})
         for row, each in enumerate(lists)

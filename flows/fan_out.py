@@ -24,20 +24,41 @@ def fan_out(
     task: Task[..., Any],
     calls: Mapping[K, dict[str, Any]],
     config: Config,
+    is_there: Callable[[K], bool] = lambda _: False,
     account: Callable[[], str] | None = None,
     unit: str = " arms",
 ) -> dict[K, Any]:
     """Run a task once for each set of arguments, ``processes`` of them at a time.
 
     All are run to their end before the first error is raised, so that what has finished is there for the next try.
-    ``account`` says what has been spent; it is shown beside the bar, which counts ``unit``.
+
+    Args:
+        task: what is run.
+        calls: its arguments, by whom they are for.
+        config: says how many processes, and where.
+        is_there: whose result there is: the task only finds it, which it does here, as a process would first import
+            torch for some seconds.
+        account: says what has been spent; it is shown beside the bar.
+        unit: what the bar counts.
 
     Raises:
         TransientError: a process was killed, and with it what the others were at.
         Exception: whatever a task raises.
     """
-    if not calls:
-        return {}
+    found = {key: task(**arguments) for key, arguments in calls.items() if is_there(key)}
+    missing = {key: arguments for key, arguments in calls.items() if key not in found}
+    if missing:
+        found |= _elsewhere(task, missing, config, account, unit)
+    return {key: found[key] for key in calls}
+
+
+def _elsewhere(
+    task: Task[..., Any],
+    calls: Mapping[K, dict[str, Any]],
+    config: Config,
+    account: Callable[[], str] | None,
+    unit: str,
+) -> dict[K, Any]:
     every_s = 1 if sys.stderr.isatty() else 30  # in a log each word of the bar is a line
     with _killed_may_pass(task.name), _runner(config, len(calls)) as runner:
         futures = {key: runner.submit(task, arguments) for key, arguments in calls.items()}

@@ -9,7 +9,8 @@ from typing import Any
 from prefect import flow, get_run_logger
 
 from dynaq.agents.arms import Arm, arms
-from dynaq.agents.stages import check_pool
+from dynaq.agents.stages import check_pool, finetuned_paths
+from dynaq.artifacts import finished
 from dynaq.config import Config
 from dynaq.config_file import load_config
 from dynaq.data.connection import open_database
@@ -18,6 +19,7 @@ from dynaq.errors import LabelError
 from dynaq.llm.endpoint import resolve_endpoint
 from dynaq.rewards.audit_pairs import human_labels
 from dynaq.rewards.budget import account, forecast
+from dynaq.rewards.llm_feedback import reward_name
 from flows.alone import alone
 from flows.fan_out import fan_out
 from flows.night import find_snapshot, say_reused, stand_in_server
@@ -89,7 +91,12 @@ def finetune(
             }
             for arm in asked
         }
-        paths = fan_out(finetune_arm, calls, settings, lambda: account(ledger.total(), settings.llm))
+
+        def is_there(arm: Arm) -> bool:
+            targets = finetuned_paths(settings, opened, arm, reward_name(provenance), weight)
+            return all(finished(target, settings.work_path) for target in targets)
+
+        paths = fan_out(finetune_arm, calls, settings, is_there, lambda: account(ledger.total(), settings.llm))
         say_reused("finetune", since, {"checkpoints": [path for found in paths.values() for path in found]})
         return {arm.name: found for arm, found in paths.items()}
 

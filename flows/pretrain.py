@@ -9,7 +9,10 @@ from typing import Any
 from prefect import flow
 
 from dynaq.agents.arms import Arm, arms
+from dynaq.agents.stages import pretrained_path
+from dynaq.artifacts import finished
 from dynaq.config_file import load_config
+from dynaq.data.snapshot import open_snapshot
 from flows.alone import alone
 from flows.fan_out import fan_out
 from flows.night import find_snapshot, say_reused
@@ -33,6 +36,11 @@ def pretrain(
     calls: dict[Arm, dict[str, Any]] = {
         arm: {"config": settings, "snapshot": snapshot, "arm": arm} for arm in arms(settings, "cosine")
     }
-    paths: dict[Arm, Path] = fan_out(pretrain_arm, calls, settings)
+    opened = open_snapshot(snapshot)
+
+    def is_there(arm: Arm) -> bool:
+        return finished(pretrained_path(settings, opened, arm), settings.work_path)
+
+    paths: dict[Arm, Path] = fan_out(pretrain_arm, calls, settings, is_there)
     say_reused("pretrain", since, {"checkpoints": paths.values()})
     return {arm.name: path for arm, path in paths.items()}

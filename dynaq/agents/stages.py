@@ -96,7 +96,7 @@ def finetune(config: Config, snapshot: Snapshot, arm: Arm, reward: LLMFeedback, 
         LabelError, TransientError: labels cannot be had; those already paid for are stored.
     """
     stage = config.finetune
-    targets = [finetuned_path(config, snapshot, arm, reward.name, weight, budget) for budget in stage.budgets]
+    targets = finetuned_paths(config, snapshot, arm, reward.name, weight)
     whole = [finished(target, config.work_path) for target in targets]  # each is looked at, and marked as used
     if all(whole):
         return targets
@@ -170,6 +170,11 @@ def pretrained_path(config: Config, snapshot: Snapshot, arm: Arm) -> Path:
     """Where the cosine checkpoint of an arm lies, trained or not yet."""
     shared = Arm("cosine", arm.gamma, arm.seed)
     return _path(config, snapshot, shared, "pretrain", pretrain=config.pretrain.model_dump())
+
+
+def finetuned_paths(config: Config, snapshot: Snapshot, arm: Arm, reward: str, weight: float) -> list[Path]:
+    """Where the checkpoints of all budgets lie, in their order."""
+    return [finetuned_path(config, snapshot, arm, reward, weight, budget) for budget in config.finetune.budgets]
 
 
 def finetuned_path(

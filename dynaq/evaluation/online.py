@@ -8,6 +8,7 @@ reward is +1 for an interaction and 0 for none, which none was trained on. What 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -124,6 +125,20 @@ def run_online(
     _write(target, contestant, world, seed, begun, environment, json_curves(curves), profiles, agreements)
     saved.forget()
     return target
+
+
+def has_run(
+    config: Config,
+    snapshot: Snapshot,
+    panel: Path,
+    contestant: Contestant,
+    worlds: Iterable[World],
+    seed: int,
+    start: Path | None,
+) -> bool:
+    """Whether a contestant's results of all these worlds are there and whole; arguments as in `run_online`."""
+    targets = (_path(config, snapshot, panel, contestant, world, seed, start) for world in worlds)
+    return all(finished(target, config.work_path) for target in targets)
 
 
 def open_market(

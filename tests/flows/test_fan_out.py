@@ -21,6 +21,7 @@ from dynaq.data.snapshot import Snapshot
 from dynaq.errors import ArtifactError, MissingDependencyError, TransientError
 from dynaq.evaluation.contestants import Contestant
 from dynaq.evaluation.market.world import OWN, World
+from dynaq.evaluation.online import has_run
 from dynaq.evaluation.panel import make_panel
 from flows.fan_out import fan_out
 from tasks.compare import run_contestant
@@ -73,6 +74,27 @@ def test_processes_give_the_numbers_of_one_and_an_error_loses_nothing(small_snap
     assert {path: path.stat().st_mtime_ns for path in here.work_path.rglob("run.json")} == finished
     alone = {key: run_contestant.fn(**call) for key, call in calls_of(config(tmp_path / "one"), small_snapshot).items()}
     assert content(alone) == content(parallel)
+
+
+@pytest.mark.usefixtures("in_prefect")
+def test_what_is_there_takes_no_process_and_what_is_damaged_does(
+    small_snapshot: Snapshot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = config(tmp_path)
+    calls = calls_of(here, small_snapshot)
+    alone = {key: run_contestant.fn(**call) for key, call in calls.items()}
+    whole = content(alone)
+
+    def is_there(key: tuple[Contestant, int]) -> bool:
+        call = calls[key]
+        return has_run(here, small_snapshot, call["panel"], key[0], WORLDS, key[1], call["start"])
+
+    with monkeypatch.context() as nowhere:
+        nowhere.setattr("flows.fan_out._runner", None)
+        assert fan_out(run_contestant, calls, here, is_there) == alone
+    (alone[Contestant("bandit", 0.3), 1][1] / "run.npz").write_bytes(b"damaged")
+    assert [key[0].kind for key in calls if not is_there(key)] == ["bandit"]
+    assert content(fan_out(run_contestant, calls, here, is_there)) == whole
 
 
 @task

@@ -13,7 +13,6 @@ from prefect import flow
 
 from dynaq.agents.arms import Arm
 from dynaq.agents.stages import pretrain
-from dynaq.config import Config
 from dynaq.config_file import load_config
 from dynaq.data.snapshot import Snapshot
 from dynaq.errors import TransientError
@@ -74,7 +73,7 @@ def test_a_night_that_dies_after_the_crowning_tells_of_it_when_tried_again(
 
     lost: list[str] = []
 
-    def losing(task: Any, calls: Any, _: Config) -> dict[Any, Any]:
+    def losing(task: Any, calls: Any, *_: Any) -> dict[Any, Any]:
         if not lost and any(contestant.kind == "baseline" for contestant, _ in calls):
             lost.append("a process")
             raise TransientError("a process of the pool was killed")
@@ -113,7 +112,7 @@ def test_a_better_one_takes_the_title_and_a_worse_one_does_not(
         pretrain(each, small_snapshot, Arm("cosine", 0.3, seed)).rename(tmp_path / "checkpoints" / name)
         for each, seed, name in ((untaught, 0, "weak"), (config, 0, "good"), (untaught, 1, "bad"))
     )
-    monkeypatch.setattr("flows.compare.fan_out", lambda task, calls, _: {key: task.fn(**calls[key]) for key in calls})
+    monkeypatch.setattr("flows.compare.fan_out", lambda task, calls, *_: {key: task.fn(**calls[key]) for key in calls})
 
     @flow
     def night(challenger: Path) -> str:

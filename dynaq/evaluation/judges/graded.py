@@ -135,6 +135,18 @@ def rank_graded(
     config: Config, snapshot: Snapshot, panel: Path, lists: Path, contestant: Contestant, seed: int, start: Path | None
 ) -> Path:
     """Rank all lists as a contestant would at launch; returns the result directory, reused if it is there."""
+    target = ranking_path(config, lists, contestant, seed, start)
+    if not finished(target, config.work_path):
+        with one_thread():
+            learner = starting(config, snapshot, read_panel(panel), contestant, seed, start).learner
+            found = ranked(learner, read_lists(lists).lists, f"{contestant.name}, seed {seed},")
+        with publish(target) as directory:
+            np.savez(directory / "ranked.npz", **found)  # type: ignore[arg-type]
+    return target
+
+
+def ranking_path(config: Config, lists: Path, contestant: Contestant, seed: int, start: Path | None) -> Path:
+    """Where the rankings of a contestant lie, made or not yet."""
     key = inputs_key(
         lists=lists.name,
         agent=config.agent.model_dump() | {"gamma": contestant.gamma},
@@ -144,14 +156,7 @@ def rank_graded(
         fresh=config.fresh,
         code=code_version(),
     )
-    target = config.work_path / "graded" / f"{contestant.slug}-s{seed}-{key}"
-    if not finished(target, config.work_path):
-        with one_thread():
-            learner = starting(config, snapshot, read_panel(panel), contestant, seed, start).learner
-            found = ranked(learner, read_lists(lists).lists, f"{contestant.name}, seed {seed},")
-        with publish(target) as directory:
-            np.savez(directory / "ranked.npz", **found)  # type: ignore[arg-type]
-    return target
+    return config.work_path / "graded" / f"{contestant.slug}-s{seed}-{key}"
 
 
 def relevance_table(lists: Path, results: Mapping[Contestant, Sequence[Path]]) -> list[ArmRelevance]:
