@@ -6,7 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from dynaq.config.section import Count, Name, Positive, Section, Seed, Share
+from dynaq.config.section import Count, Name, Positive, Section, Seed, Share, TablePath
 
 
 class MarketConfig(Section):
@@ -70,7 +70,7 @@ class TableConfig(Section):
         attributes: plain field -> column, carried along for prompts and the evaluator.
     """
 
-    path: Name
+    path: TablePath
     id: Name
     columns: dict[Name, Annotated[list[Name], Field(min_length=1)]]
     attributes: dict[Name, Name]

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from dynaq.config.section import Count, Name, Positive, Section, Share
+from dynaq.config.section import Count, Name, Positive, Section, Share, TablePath
 
 
 class LabelValues(Section):
@@ -77,7 +77,7 @@ class HumanLabelsConfig(Section):
         action: column with apply, save or ignore, in any case.
     """
 
-    path: Name
+    path: TablePath
     applicant: Name
     job: Name
     action: Name

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from dynaq.config.section import Count, Name, Section
+from dynaq.config.section import Count, Name, Section, TablePath
 
 
 class PairsConfig(Section):
@@ -17,7 +17,7 @@ class PairsConfig(Section):
         applicant, job: columns with ids, as in MongoDB.
     """
 
-    path: Name
+    path: TablePath
     applicant: Name
     job: Name
 

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+
+def _stays_inside(path: str) -> str:
+    """A relative path and ``${NAME}/file`` lead into no other directory; who means another one names it."""
+    if ".." in PurePath(path).parts:
+        raise ValueError("'..' leads out of the directory: name the other one whole, or by a ${NAME} of its own")
+    return path
+
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
 Name = Annotated[str, Field(min_length=1)]
+TablePath = Annotated[Name, AfterValidator(_stays_inside)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 

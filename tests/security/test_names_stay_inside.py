@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from dynaq.config import Config
 from dynaq.config_file import load_config
 from dynaq.data.manifest import Manifest
 from dynaq.data.snapshot import Snapshot
-from dynaq.errors import ArtifactError, DynaqError, InputError
+from dynaq.errors import ArtifactError, ConfigError, DynaqError, InputError
 from dynaq.tracking.registry import Registered, Registry
 from tasks.labelling import named_day
 from tests.paths import BASE_CONFIG
@@ -39,6 +40,16 @@ def test_files_of_a_snapshot(small_snapshot: Snapshot, name: str) -> None:
     tree["files"][name] = tree["files"]["jobs_ids.json"]
     with pytest.raises(ValidationError, match="no file of the snapshot"):
         Manifest.model_validate(tree)
+
+
+@pytest.mark.parametrize("path", ["../people.csv", "${DYNAQ_REAL_DATA}/../../people.csv"])
+def test_a_table_lies_where_its_path_begins(path: str) -> None:
+    def table(path: str) -> dict[str, Any]:
+        return {"llm.audit.human": {"path": path, "applicant": "a", "job": "j", "action": "said"}}
+
+    assert load_config(BASE_CONFIG, table("${DYNAQ_REAL_DATA}/people..csv")).llm.audit.human
+    with pytest.raises(ConfigError, match=rf"llm\.audit\.human\.path is '{re.escape(path)}': '..' leads out of"):
+        load_config(BASE_CONFIG, table(path))
 
 
 @pytest.mark.parametrize("day", [*OUTSIDE, "2026-13-01", "today"])
