@@ -6,15 +6,18 @@ import time
 from pathlib import Path
 from typing import Any
 
-from prefect import flow
+from prefect import flow, get_run_logger
 
 from dynaq.agents.stages import check_pool
 from dynaq.config import Config
 from dynaq.config_file import load_config
 from dynaq.data.connection import open_database
 from dynaq.data.snapshot import Snapshot, open_snapshot
+from dynaq.doctor.finding import examine
+from dynaq.doctor.llm import check_llm
 from dynaq.evaluation.judges.graded import lists_from_file
 from dynaq.evaluation.panel import check_panel
+from dynaq.llm.endpoint import resolve_endpoint
 from flows.alone import alone
 from flows.compare import compare_arms
 from flows.extract import extract
@@ -24,6 +27,8 @@ from flows.night import day_of_the_night, mlflow_night, remove_old
 from flows.pretrain import pretrain
 from tasks.labelling import reach_database
 from tasks.retry import give_up_unless_transient
+
+_LISTEN_S = 10.0
 
 
 @flow(retries=2, retry_delay_seconds=600)
@@ -41,6 +46,7 @@ def nightly(config: str = "configs/demo.yaml", overrides: dict[str, Any] | None 
         overrides: knobs to change for this run, by dotted key, as {"agent.gamma": 0.5}.
     """
     settings, since = load_config(config, overrides), time.time()
+    _listen_to_llm(settings)
     reach_database(settings)
     # An embedded mongod stays up between the stages.
     with (
@@ -61,6 +67,19 @@ def nightly(config: str = "configs/demo.yaml", overrides: dict[str, Any] | None 
         report = compare_arms(settings, snapshot, night, day)
     remove_old(settings, since)
     return report
+
+
+def _listen_to_llm(config: Config) -> None:
+    """Warn, before hours of pre-training, of an LLM that does not answer: by then it may, and what is stored is free.
+
+    Raises:
+        ConfigError: half of what names an LLM is set.
+    """
+    if resolve_endpoint() is None or config.llm.replay_only:
+        return
+    found = examine(check_llm, _LISTEN_S)
+    if found.status == "FAIL":
+        get_run_logger().warning("%s: labels that are not stored are asked for after pre-training", found.words)
 
 
 def _check(config: Config, snapshot: Snapshot) -> None:

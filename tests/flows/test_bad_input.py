@@ -16,10 +16,12 @@ import pytest
 from dynaq.data.manifest import vectors_file
 from dynaq.data.snapshot import Snapshot
 from dynaq.errors import ArtifactError, ConfigError, InputError, TransientError
+from flows.children import free_port
 from flows.compare import compare
 from flows.extract import extract
 from flows.finetune import finetune
 from flows.ingest import ingest
+from flows.nightly import nightly
 from flows.pretrain import pretrain
 from tests.paths import ROOT
 
@@ -107,6 +109,20 @@ def test_a_server_that_does_not_answer_is_tried_again_and_never_named(
     assert "Traceback" not in caplog.text
     assert caplog.text.count("Retry ") == 5
     assert not (tmp_path / "mongodb").exists()
+
+
+@pytest.mark.usefixtures("in_prefect")
+def test_an_llm_that_does_not_answer_is_told_of_before_anything_is_trained(
+    mongo_workdir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    overrides: dict[str, Any] = {"workdir": str(mongo_workdir), "mongo.database": "no_llm"}
+    monkeypatch.setenv("DYNAQ_LLM_MODEL", "some-model")
+    monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{free_port()}/v1")
+    for replay_only in (False, True):
+        with caplog.at_level(logging.WARNING), pytest.raises(InputError, match="ingest flow"):
+            nightly(CONFIG, {**overrides, "llm.replay_only": replay_only})
+    told = "see that it runs, and check OPENAI_BASE_URL: labels that are not stored are asked for after pre-training"
+    assert caplog.text.count(told) == 1
 
 
 @pytest.mark.parametrize(
