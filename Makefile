@@ -31,8 +31,10 @@ real: $(READY)  ## real texts: make real DATA=<folder with the two Parquet files
 	  --config $(if $(findstring command,$(origin CONFIG)),$(CONFIG),configs/real.yaml)
 
 KILLS ?= 8
-trial: $(READY)  ## kill -9 at random moments of a small night: make trial KILLS=30, of the demo with CONFIG=configs/demo.yaml
-	$(BIN)/python -m tests.bench.kill_trial --kills $(KILLS) $(if $(findstring command,$(origin CONFIG)),--config $(CONFIG))
+A_NIGHT ?= 1
+trial: $(READY)  ## kill -9 at random moments of small nights: make trial KILLS=30; of demo nights: A_NIGHT=6 CONFIG=configs/demo.yaml
+	$(BIN)/python -m tests.bench.kill_trial --kills $(KILLS) --a-night $(A_NIGHT) \
+	  $(if $(findstring command,$(origin CONFIG)),--config $(CONFIG))
 
 views: export DYNAQ_VIEWS_DATA = $(CURDIR)/.dynaq/views/data
 views: $(READY)  ## a night judged by real job views: make views DATA=<folder with the kandij CSVs>
