@@ -33,7 +33,10 @@ from dynaq.evaluation.market.world import OWN, World
 from dynaq.evaluation.online import run_online
 from dynaq.evaluation.panel import make_panel
 from dynaq.evaluation.similarity import similarity_reached
+from dynaq.llm.rule_sim.process import rule_sim_server
 from dynaq.mdp.features import FeatureSpace
+from tasks.labelling import today
+from tasks.train import finetune_arm
 from tests.paths import BASE_CONFIG
 
 APPLICANTS, TRADES, WORDS, D = 2000, 200, 40, 384
@@ -107,6 +110,12 @@ def pretrain(config: Config) -> None:
     stages.pretrain(config, _snapshot(config), ARM)
 
 
+def finetune(config: Config) -> None:
+    """The pre-trained agent learns on from labels of a real server, the stand-in."""
+    with rule_sim_server() as server:
+        finetune_arm.fn(config, _snapshot(config).path, Arm("hybrid", ARM.gamma, ARM.seed), server, 1.0, today())
+
+
 def similarity(config: Config) -> None:
     snapshot = _snapshot(config)
     similarity_reached(config, snapshot, ARM, stages.pretrained_path(config, snapshot, ARM))
@@ -136,6 +145,7 @@ STAGES: tuple[Callable[[Config], None], ...] = (
     scaled,
     split,
     pretrain,
+    finetune,
     similarity,
     panel,
     online,
