@@ -21,7 +21,7 @@ from dynaq.evaluation.champion import Decision
 from dynaq.evaluation.contestants import Contestant
 from dynaq.evaluation.field import Entry, Field
 from dynaq.evaluation.judges.graded import ranking_path, takes_part
-from dynaq.evaluation.online import has_run
+from dynaq.evaluation.online import online_path
 from dynaq.evaluation.panel import read_panel
 from dynaq.evaluation.title import Title, read_title, title_path, write_title
 from dynaq.llm.endpoint import RULE_SIM, resolve_endpoint
@@ -174,11 +174,11 @@ def _run(config: Config, snapshot: Path, panel: Path, entries: Iterable[Entry]) 
     }
     opened = open_snapshot(snapshot)
 
-    def is_there(key: tuple[Contestant, int]) -> bool:
-        contestant, seed = key
-        return has_run(config, opened, panel, contestant, calls[key]["worlds"], seed, calls[key]["start"])
+    def results(key: tuple[Contestant, int]) -> list[Path]:
+        call = calls[key]
+        return [online_path(config, opened, panel, key[0], world, key[1], call["start"]) for world in call["worlds"]]
 
-    return [path for paths in fan_out(run_contestant, calls, config, is_there).values() for path in paths]
+    return [path for paths in fan_out(run_contestant, calls, config, results).values() for path in paths]
 
 
 def _rank(
@@ -195,12 +195,12 @@ def _rank(
         for entry in entries
         for seed, start in entry.starts.items()
     }
-
-    def is_there(key: tuple[Contestant, int]) -> bool:
-        targets = (ranking_path(config, each, *key, calls[key]["start"]) for each in lists)
-        return all(finished(target, config.work_path) for target in targets)
-
-    found = fan_out(rank_lists, calls, config, is_there)
+    found = fan_out(
+        rank_lists,
+        calls,
+        config,
+        results=lambda key: [ranking_path(config, each, *key, calls[key]["start"]) for each in lists],
+    )
     return [
         (each, {e.contestant: [found[e.contestant, seed][row] for seed in e.starts] for e in entries})
         for row, each in enumerate(lists)

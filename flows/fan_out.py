@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import BrokenExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import Any, TypeVar
 
 from prefect import Task
-from prefect.futures import as_completed
+from prefect.futures import PrefectFuture, as_completed
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner
 from tqdm import tqdm
 
+from dynaq.artifacts import finished
 from dynaq.config import Config
 from dynaq.errors import MissingDependencyError, TransientError
 
@@ -24,7 +26,7 @@ def fan_out(
     task: Task[..., Any],
     calls: Mapping[K, dict[str, Any]],
     config: Config,
-    is_there: Callable[[K], bool] = lambda _: False,
+    results: Callable[[K], Iterable[Path]] = lambda _: (),
     account: Callable[[], str] | None = None,
     unit: str = " arms",
 ) -> dict[K, Any]:
@@ -36,8 +38,8 @@ def fan_out(
         task: what is run.
         calls: its arguments, by whom they are for.
         config: says how many processes, and where.
-        is_there: whose result there is: the task only finds it, which it does here, as a process would first import
-            torch for some seconds.
+        results: where a call's results lie, made or not yet. Where all are there the task only finds them, and is run
+            here: a process would import torch for it.
         account: says what has been spent; it is shown beside the bar.
         unit: what the bar counts.
 
@@ -45,30 +47,36 @@ def fan_out(
         TransientError: a process was killed, and with it what the others were at.
         Exception: whatever a task raises.
     """
-    found = {key: task(**arguments) for key, arguments in calls.items() if is_there(key)}
-    missing = {key: arguments for key, arguments in calls.items() if key not in found}
-    if missing:
-        found |= _elsewhere(task, missing, config, account, unit)
-    return {key: found[key] for key in calls}
+    made = {key for key in calls if _made(results(key), config)}
+    missing = {key: arguments for key, arguments in calls.items() if key not in made}
+    with ExitStack() as stack:
+        futures: dict[K, PrefectFuture[Any]] = {}
+        if missing:
+            stack.enter_context(_killed_may_pass(task.name))
+            runner = stack.enter_context(_runner(config, len(missing)))
+            futures = {key: runner.submit(task, arguments) for key, arguments in missing.items()}
+        found = {key: task(**calls[key], return_state=True) for key in calls if key in made}
+        _await(futures.values(), task.name, account, unit)
+        return {key: (found[key] if key in made else futures[key]).result() for key in calls}
 
 
-def _elsewhere(
-    task: Task[..., Any],
-    calls: Mapping[K, dict[str, Any]],
-    config: Config,
-    account: Callable[[], str] | None,
-    unit: str,
-) -> dict[K, Any]:
+def _made(results: Iterable[Path], config: Config) -> bool:
+    """Whether there are results, and all are whole."""
+    paths = list(results)
+    return bool(paths) and all(finished(path, config.work_path) for path in paths)
+
+
+def _await(futures: Collection[PrefectFuture[Any]], name: str, account: Callable[[], str] | None, unit: str) -> None:
+    """Show a bar until all have ended, well or not."""
+    if not futures:
+        return
     every_s = 1 if sys.stderr.isatty() else 30  # in a log each word of the bar is a line
-    with _killed_may_pass(task.name), _runner(config, len(calls)) as runner:
-        futures = {key: runner.submit(task, arguments) for key, arguments in calls.items()}
-        with (
-            tqdm(desc=task.name, total=len(futures), unit=unit, file=sys.stderr, mininterval=every_s) as bar,
-            _told(bar, account, every_s),
-        ):
-            for _ in as_completed(list(futures.values())):
-                bar.update()
-        return {key: future.result() for key, future in futures.items()}
+    with (
+        tqdm(desc=name, total=len(futures), unit=unit, file=sys.stderr, mininterval=every_s) as bar,
+        _told(bar, account, every_s),
+    ):
+        for _ in as_completed(list(futures)):
+            bar.update()
 
 
 def _runner(config: Config, calls: int) -> TaskRunner[Any]:

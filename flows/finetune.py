@@ -10,7 +10,6 @@ from prefect import flow, get_run_logger
 
 from dynaq.agents.arms import Arm, arms
 from dynaq.agents.stages import check_pool, finetuned_paths
-from dynaq.artifacts import finished
 from dynaq.config import Config
 from dynaq.config_file import load_config
 from dynaq.data.connection import open_database
@@ -91,12 +90,13 @@ def finetune(
             }
             for arm in asked
         }
-
-        def is_there(arm: Arm) -> bool:
-            targets = finetuned_paths(settings, opened, arm, reward_name(provenance), weight)
-            return all(finished(target, settings.work_path) for target in targets)
-
-        paths = fan_out(finetune_arm, calls, settings, is_there, lambda: account(ledger.total(), settings.llm))
+        paths = fan_out(
+            finetune_arm,
+            calls,
+            settings,
+            results=lambda arm: finetuned_paths(settings, opened, arm, reward_name(provenance), weight),
+            account=lambda: account(ledger.total(), settings.llm),
+        )
         say_reused("finetune", since, {"checkpoints": [path for found in paths.values() for path in found]})
         return {arm.name: found for arm, found in paths.items()}
 

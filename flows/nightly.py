@@ -13,11 +13,11 @@ from dynaq.config import Config
 from dynaq.config_file import load_config
 from dynaq.data.connection import open_database
 from dynaq.data.snapshot import Snapshot, open_snapshot
-from dynaq.doctor.finding import examine
-from dynaq.doctor.llm import check_llm
+from dynaq.errors import ConfigError, TransientError
 from dynaq.evaluation.judges.graded import lists_from_file
 from dynaq.evaluation.panel import check_panel
 from dynaq.llm.endpoint import resolve_endpoint
+from dynaq.llm.models import list_models
 from flows.alone import alone
 from flows.compare import compare_arms
 from flows.extract import extract
@@ -27,8 +27,6 @@ from flows.night import day_of_the_night, mlflow_night, remove_old
 from flows.pretrain import pretrain
 from tasks.labelling import reach_database
 from tasks.retry import give_up_unless_transient
-
-_LISTEN_S = 10.0
 
 
 @flow(retries=2, retry_delay_seconds=600)
@@ -70,16 +68,18 @@ def nightly(config: str = "configs/demo.yaml", overrides: dict[str, Any] | None 
 
 
 def _listen_to_llm(config: Config) -> None:
-    """Warn, before hours of pre-training, of an LLM that does not answer: by then it may, and what is stored is free.
+    """Warn, before hours of pre-training, of an LLM that does not answer or takes no key: by then it may.
 
     Raises:
         ConfigError: half of what names an LLM is set.
     """
-    if resolve_endpoint() is None or config.llm.replay_only:
+    endpoint = resolve_endpoint()
+    if endpoint is None or config.llm.replay_only:
         return
-    found = examine(check_llm, _LISTEN_S)
-    if found.status == "FAIL":
-        get_run_logger().warning("%s: labels that are not stored are asked for after pre-training", found.words)
+    try:
+        list_models(endpoint)
+    except (ConfigError, TransientError) as error:
+        get_run_logger().warning("%s; after pre-training it is asked for all labels that are not stored", error)
 
 
 def _check(config: Config, snapshot: Snapshot) -> None:

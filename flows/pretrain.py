@@ -10,7 +10,6 @@ from prefect import flow
 
 from dynaq.agents.arms import Arm, arms
 from dynaq.agents.stages import pretrained_path
-from dynaq.artifacts import finished
 from dynaq.config_file import load_config
 from dynaq.data.snapshot import open_snapshot
 from flows.alone import alone
@@ -37,10 +36,8 @@ def pretrain(
         arm: {"config": settings, "snapshot": snapshot, "arm": arm} for arm in arms(settings, "cosine")
     }
     opened = open_snapshot(snapshot)
-
-    def is_there(arm: Arm) -> bool:
-        return finished(pretrained_path(settings, opened, arm), settings.work_path)
-
-    paths: dict[Arm, Path] = fan_out(pretrain_arm, calls, settings, is_there)
+    paths: dict[Arm, Path] = fan_out(
+        pretrain_arm, calls, settings, results=lambda arm: [pretrained_path(settings, opened, arm)]
+    )
     say_reused("pretrain", since, {"checkpoints": paths.values()})
     return {arm.name: path for arm, path in paths.items()}

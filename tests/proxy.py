@@ -16,7 +16,8 @@ class Proxy(socketserver.ThreadingTCPServer):
     Attributes:
         port: where it listens.
         delay_s: before each piece of an answer is passed on.
-        answers: pieces of answers that it passes on yet, then it drops every connection; None: all.
+        answers: pieces of answers that it passes on yet; then the server is asked, and its answer and the connection
+            are dropped. None: all.
     """
 
     daemon_threads = True
@@ -46,8 +47,6 @@ class Proxy(socketserver.ThreadingTCPServer):
                         if self.answers <= 0:
                             break
                         self.answers -= 1
-                elif self.answers is not None and self.answers <= 0:
-                    break
                 target.sendall(piece)
         for end in (source, target):
             with suppress(OSError):

@@ -64,7 +64,7 @@ class TableConfig(Section):
     """One table of postings or applicants, and which of its columns feed which field.
 
     Attributes:
-        path: a .csv, .jsonl or .parquet file; ``${NAME}`` is taken from the environment.
+        path: a .csv, .jsonl or .parquet file; ``${NAME}`` is taken from the environment; without ``..``.
         id: the column with the stable id.
         columns: text field -> columns joined into it. Their vectors are computed.
         attributes: plain field -> column, carried along for prompts and the evaluator.

@@ -72,7 +72,7 @@ class HumanLabelsConfig(Section):
     """A table of what people answered: a .csv, .jsonl or .parquet file and its columns.
 
     Attributes:
-        path: ``${NAME}`` is taken from the environment.
+        path: ``${NAME}`` is taken from the environment; without ``..``.
         applicant, job: columns with ids, as in MongoDB.
         action: column with apply, save or ignore, in any case.
     """

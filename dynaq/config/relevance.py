@@ -13,7 +13,7 @@ class PairsConfig(Section):
     """A table of (applicant, job) pairs: a .csv, .jsonl or .parquet file and its columns.
 
     Attributes:
-        path: ``${NAME}`` is taken from the environment.
+        path: ``${NAME}`` is taken from the environment; without ``..``.
         applicant, job: columns with ids, as in MongoDB.
     """
 

@@ -9,9 +9,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 
 def _stays_inside(path: str) -> str:
-    """A relative path and ``${NAME}/file`` lead into no other directory; who means another one names it."""
+    """A relative path and ``${NAME}/file`` lead into no directory beside the one where they begin."""
     if ".." in PurePath(path).parts:
-        raise ValueError("'..' leads out of the directory: name the other one whole, or by a ${NAME} of its own")
+        raise ValueError("it takes no '..': write the directory that it leads to, or a ${NAME} for it")
     return path
 
 

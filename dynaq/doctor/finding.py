@@ -24,14 +24,9 @@ class Finding:
     seen: str
     todo: str = ""
 
-    @property
-    def words(self) -> str:
-        """What there is and what to do, in one line."""
-        return " ".join("; ".join(filter(None, (self.seen, self.todo))).split())
-
     def line(self, name: str) -> str:
         """Everything in one line."""
-        return f"{self.status:<4}  {name}: {self.words}"
+        return f"{self.status:<4}  {name}: " + " ".join("; ".join(filter(None, (self.seen, self.todo))).split())
 
 
 Check = Callable[[], Finding]

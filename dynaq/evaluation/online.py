@@ -8,7 +8,6 @@ reward is +1 for an interaction and 0 for none, which none was trained on. What 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -93,7 +92,7 @@ def run_online(
         InputError: its scores are no finite numbers, or too few jobs are held out.
         ArtifactError: its checkpoint cannot be used.
     """
-    target = _path(config, snapshot, panel, contestant, world, seed, start)
+    target = online_path(config, snapshot, panel, contestant, world, seed, start)
     if finished(target, config.work_path):
         return target
     saved = progress_of(config, target)
@@ -125,20 +124,6 @@ def run_online(
     _write(target, contestant, world, seed, begun, environment, json_curves(curves), profiles, agreements)
     saved.forget()
     return target
-
-
-def has_run(
-    config: Config,
-    snapshot: Snapshot,
-    panel: Path,
-    contestant: Contestant,
-    worlds: Iterable[World],
-    seed: int,
-    start: Path | None,
-) -> bool:
-    """Whether a contestant's results of all these worlds are there and whole; arguments as in `run_online`."""
-    targets = (_path(config, snapshot, panel, contestant, world, seed, start) for world in worlds)
-    return all(finished(target, config.work_path) for target in targets)
 
 
 def open_market(
@@ -195,9 +180,10 @@ def _rows(side: Side, rows: NDArray[np.int64]) -> Side:
     return Side(**{name: values[rows] for name, values in vars(side).items()})
 
 
-def _path(
+def online_path(
     config: Config, snapshot: Snapshot, panel: Path, contestant: Contestant, world: World, seed: int, start: Path | None
 ) -> Path:
+    """Where the results of a run lie, made or not yet; arguments as in `run_online`."""
     online = {"applicants", "steps", "updates_per_step", "epsilon", "late_share"}
     key = inputs_key(
         snapshot=snapshot.manifest.digest,

@@ -22,7 +22,6 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ from flows.servers import prefect_server
 from tests.bench.killed_night import LLM, Night, Outcome
 
 VICTIMS = ("flow", "worker", "mongod", "llm")
-AGAIN_S = 30  # until a night that was killed is about where it was
+AGAIN_S = 30  # longer that a night takes for each kill, about: moments are drawn up to its end
 SMALL = {  # of the demo: minutes, not tens of them
     "market.jobs": 150,
     "market.applicants": 80,
@@ -94,35 +93,30 @@ class Trial:
         )
         llm.stop()
 
-    def strike(self, kills: int) -> None:
-        """One more night, struck so many times, or until it is over."""
+    def strike(self, kills: int) -> bool:
+        """One more night, struck so many times, or until it is over; whether it got to its end."""
+        self.nights += 1
         night, llm = self._begin(f"night-{self.nights}")
         begun, struck = time.monotonic(), []
         longest_s = self._whole_s + (kills - 1) * AGAIN_S
-        for before, moment in pairwise([0.0, *sorted(self.moments.uniform(0, longest_s) for _ in range(kills))]):
+        for moment in sorted(self.moments.uniform(0, longest_s) for _ in range(kills)):
             victim = VICTIMS[self.kills % len(VICTIMS)]
-            half_done = night.strike(llm, victim, moment - before)
+            half_done = night.strike(llm, victim, begun + moment)
             if half_done is None:  # the night was quicker than the moment: another one then
                 break
             self.kills += 1
             struck.append(f"{victim} {time.monotonic() - begun:.0f} ({half_done})")
         finished, took_s = night.finish(), time.monotonic() - begun
-        if struck:
-            self._compare(night, llm, f"| {', '.join(struck)} | {took_s:.0f} s | {night.starts} |", finished)
-        else:
-            shutil.rmtree(night.workdir)
-        llm.stop()
-
-    def _compare(self, night: Night, llm: LLM, row: str, finished: bool) -> None:
-        self.nights += 1
         found = night.outcome() if finished else None
         other = found.differs(self._expected) if found else ["not finished"]
         labels = self._count(found, llm.served()) if found else ""
         words = "equal" if not other else f"differs in {', '.join(other)}: {night.workdir}"
-        print(f"{row} {words} | {labels} |", flush=True)
+        print(f"| {', '.join(struck)} | {took_s:.0f} s | {night.starts} | {words} | {labels} |", flush=True)
+        llm.stop()
         if not other:
             self.equal += 1
             shutil.rmtree(night.workdir)
+        return finished
 
     def _count(self, found: Outcome, served: int) -> str:
         self.lost += served - found.account
@@ -144,14 +138,16 @@ def main() -> None:
     parser.add_argument("--config", help="a night as it is configured there; by default a small one")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     options = parser.parse_args()
+    if min(options.kills, options.a_night) < 1:
+        parser.error("--kills and --a-night are 1 or more")
     config, overrides = (options.config, {}) if options.config else ("configs/demo.yaml", SMALL)
     root = Path(tempfile.mkdtemp(prefix="dynaq-kills-"))
     with prefect_server(0, root / "prefect.log") as api:
         environment = {**os.environ, "PREFECT_API_URL": api, "DYNAQ_LLM_MODEL": "rule-sim-v1"}
         trial = Trial(config, overrides, environment, root, random.Random(options.seed))
         trial.undisturbed()
-        while trial.kills < options.kills:
-            trial.strike(min(options.a_night, options.kills - trial.kills))
+        while trial.kills < options.kills and trial.strike(min(options.a_night, options.kills - trial.kills)):
+            pass
     print(
         f"\n{trial.kills} kills: {trial.equal} of {trial.nights} nights equal to the undisturbed one; {trial.lost}"
         " labels were on their way to a process when it or the LLM server was killed: lost, and paid again;"

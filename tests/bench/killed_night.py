@@ -93,7 +93,6 @@ class Night:
     environment: dict[str, str]
     workdir: Path
     starts: int = field(default=0, init=False)
-    given_up: bool = field(default=False, init=False)
     _tries: int = field(default=0, init=False)
 
     def start(self) -> None:
@@ -114,47 +113,47 @@ class Night:
                 preexec_fn=death_pact(signal.SIGTERM),
             )
 
-    def over(self) -> bool:
-        """Whether it is done, or has to be given up; one that has failed is started again, as a scheduler would."""
+    def goes_on(self) -> bool:
+        """Whether it is under way; one that has failed is started again, as a scheduler would, until it is given up."""
         if self.process.poll() is None:
-            return False
-        self.given_up = self.process.returncode != 0 and self._tries == TRIES
-        if self.process.returncode == 0 or self.given_up:
             return True
+        if self.process.returncode == 0 or self._tries == TRIES:
+            return False
         self.start()
-        return False
+        return True
 
     def finish(self) -> bool:
         """Wait for its end; whether it got there at all."""
-        while not self.over():
+        while self.goes_on():
             time.sleep(0.1)
-        return not self.given_up
+        return self.process.returncode == 0
 
-    def strike(self, llm: LLM, victim: str, after_s: float) -> int | None:
-        """Kill a victim after so many seconds from now, or when there is one then.
+    def strike(self, llm: LLM, victim: str, moment: float) -> int | None:
+        """Kill a victim at a moment of the monotonic clock, or when there is one then.
 
         Returns:
             How many stages were half done and saved then; None where the night was over.
         """
-        begun = time.monotonic()
-        while not self.over():
-            if time.monotonic() - begun >= after_s and self._kill(llm, victim):
-                self._tries = 1
-                return self._half_done()
+        while self.goes_on():
+            if time.monotonic() >= moment:
+                half_done = self._half_done()
+                if self._kill(llm, victim):
+                    self._tries = 1
+                    return half_done
             time.sleep(0.02)
         return None
 
     def _kill(self, llm: LLM, victim: str) -> bool:
-        """Whether there was one to kill."""
+        """Whether there was one to kill, and a flow to notice."""
+        if self._find("flow") is None:
+            return False
         if victim == "llm":
             llm.kill_and_restart()
             return True
-        pid = self._find(victim)
-        if pid is None:
-            return False
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-            return True
+        if pid := self._find(victim):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+                return True
         return False
 
     def _find(self, victim: str) -> int | None:
@@ -170,7 +169,10 @@ class Night:
 
     def _half_done(self) -> int:
         """Stages that have saved themselves and are not done."""
-        return len(list(self.workdir.rglob("*.progress")))
+        # os.walk passes over a directory that is renamed meanwhile.
+        return sum(
+            name.endswith(".progress") for _, folders, files in os.walk(self.workdir) for name in folders + files
+        )
 
     def outcome(self) -> Outcome:
         settings = load_config(self.config, self.overrides | {"workdir": str(self.workdir)})

@@ -121,7 +121,9 @@ def test_an_llm_that_does_not_answer_is_told_of_before_anything_is_trained(
     for replay_only in (False, True):
         with caplog.at_level(logging.WARNING), pytest.raises(InputError, match="ingest flow"):
             nightly(CONFIG, {**overrides, "llm.replay_only": replay_only})
-    told = "see that it runs, and check OPENAI_BASE_URL: labels that are not stored are asked for after pre-training"
+    told = (
+        "see that it runs, and check OPENAI_BASE_URL; after pre-training it is asked for all labels that are not stored"
+    )
     assert caplog.text.count(told) == 1
 
 

@@ -21,7 +21,7 @@ from dynaq.data.snapshot import Snapshot
 from dynaq.errors import ArtifactError, MissingDependencyError, TransientError
 from dynaq.evaluation.contestants import Contestant
 from dynaq.evaluation.market.world import OWN, World
-from dynaq.evaluation.online import has_run
+from dynaq.evaluation.online import online_path
 from dynaq.evaluation.panel import make_panel
 from flows.fan_out import fan_out
 from tasks.compare import run_contestant
@@ -85,16 +85,21 @@ def test_what_is_there_takes_no_process_and_what_is_damaged_does(
     alone = {key: run_contestant.fn(**call) for key, call in calls.items()}
     whole = content(alone)
 
-    def is_there(key: tuple[Contestant, int]) -> bool:
+    def results(key: tuple[Contestant, int]) -> list[Path]:
         call = calls[key]
-        return has_run(here, small_snapshot, call["panel"], key[0], WORLDS, key[1], call["start"])
+        return [
+            online_path(here, small_snapshot, call["panel"], key[0], each, key[1], call["start"]) for each in WORLDS
+        ]
 
     with monkeypatch.context() as nowhere:
         nowhere.setattr("flows.fan_out._runner", None)
-        assert fan_out(run_contestant, calls, here, is_there) == alone
-    (alone[Contestant("bandit", 0.3), 1][1] / "run.npz").write_bytes(b"damaged")
-    assert [key[0].kind for key in calls if not is_there(key)] == ["bandit"]
-    assert content(fan_out(run_contestant, calls, here, is_there)) == whole
+        assert fan_out(run_contestant, calls, here, results) == alone
+    cosine, bandit = (Contestant("cosine", 0.3), 0), (Contestant("bandit", 0.3), 1)
+    (alone[bandit][1] / "run.npz").write_bytes(b"damaged")
+    calls = {cosine: {**calls[cosine], "seed": 9, "start": tmp_path}, bandit: calls[bandit]}
+    with pytest.raises(ArtifactError, match="no checkpoint"):  # what is there, by its name, cannot be found
+        fan_out(run_contestant, calls, here, lambda key: alone[key])
+    assert content(alone) == whole
 
 
 @task

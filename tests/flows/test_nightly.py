@@ -122,6 +122,16 @@ def test_a_night_killed_half_way_goes_on_and_tells_no_secret(
     assert not (workdir / "night-began").exists()
     check_mlflow(workdir, report.parent)
     check_prefect(report.parent)
+
+    third = tmp_path / "third.txt"
+    again = start(environment, workdir, database.name, third)
+    assert again.wait(timeout=200) == 0, third.read_text()
+    for task in ("finetune_arm:", "run_contestant:"):  # its bar, where processes work on it
+        assert task in second.read_text()
+        assert task not in third.read_text()
+    assert "finetune: 8 of 8 checkpoints reused from earlier runs" in third.read_text()
+    told = [path.read_bytes() for path in workdir.glob("reports/*/figures.json")]
+    assert told == [told[0]] * len(told)
     check_no_secret(tmp_path)
 
 

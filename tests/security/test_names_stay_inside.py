@@ -48,7 +48,7 @@ def test_a_table_lies_where_its_path_begins(path: str) -> None:
         return {"llm.audit.human": {"path": path, "applicant": "a", "job": "j", "action": "said"}}
 
     assert load_config(BASE_CONFIG, table("${DYNAQ_REAL_DATA}/people..csv")).llm.audit.human
-    with pytest.raises(ConfigError, match=rf"llm\.audit\.human\.path is '{re.escape(path)}': '..' leads out of"):
+    with pytest.raises(ConfigError, match=rf"llm\.audit\.human\.path is '{re.escape(path)}': it takes no '..'"):
         load_config(BASE_CONFIG, table(path))
 
 
