@@ -32,7 +32,7 @@ real: $(READY)  ## real texts: make real DATA=<folder with the two Parquet files
 
 KILLS ?= 8
 A_NIGHT ?= 1
-trial: $(READY)  ## kill -9 at random moments of small nights: make trial KILLS=30; of demo nights: A_NIGHT=6 CONFIG=configs/demo.yaml
+trial: $(READY)  ## kill -9 at random moments of small nights: make trial KILLS=30; of demo nights: A_NIGHT=8 CONFIG=configs/demo.yaml
 	$(BIN)/python -m tests.bench.kill_trial --kills $(KILLS) --a-night $(A_NIGHT) \
 	  $(if $(findstring command,$(origin CONFIG)),--config $(CONFIG))
 

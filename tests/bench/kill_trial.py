@@ -1,7 +1,7 @@
 """Kill -9 at random moments of a night, retried until it is done, against the night that nobody disturbed.
 
     python -m tests.bench.kill_trial --kills 30
-    python -m tests.bench.kill_trial --kills 30 --a-night 6 --config configs/demo.yaml
+    python -m tests.bench.kill_trial --kills 30 --a-night 8 --config configs/demo.yaml
 
 In turn the flow, one of its workers, MongoDB and the LLM server die. The flow and its workers are what `python -m
 flows nightly` starts, MongoDB is the embedded one; the LLM server is a stand-in of the trial's own, which is back after
